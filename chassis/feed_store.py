@@ -1,0 +1,140 @@
+"""A feed's storage: append in a transaction, read in order of id.
+
+An append takes its ids by updating the feed's row in `feed_heads`, which holds that row's lock until the transaction
+ends: ids become visible in order and without gaps, on SQLite and Postgres alike, so a cursor can't pass an id that
+commits later.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    Text,
+    delete,
+    insert,
+    select,
+    update,
+)
+
+from chassis.databases import reading
+from contracts.feeds import FeedName
+from contracts.problems import TandemError
+from contracts.trips import Wire
+
+
+class CursorTooOld(TandemError):
+    """A consumer asks for events older than the feed keeps."""
+
+    def __init__(self, feed: str, after: int, kept_from: int) -> None:
+        super().__init__(
+            f"feed {feed} keeps events from id {kept_from} on, asked for those after {after}: "
+            f"start again from lastEventId={kept_from - 1} and fetch what came before from the archive"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An event before it has an id. `time` is city time, when the thing happened."""
+
+    type: str
+    time: datetime
+    subject: str
+    data: Wire
+
+
+def feed_tables(metadata: MetaData) -> tuple[Table, Table]:
+    """Add a feed's two tables to a team's own metadata."""
+    heads = Table(
+        "feed_heads",
+        metadata,
+        Column("feed", String(40), primary_key=True),
+        Column("last_id", BigInteger, nullable=False),
+        Column("kept_from", BigInteger, nullable=False),
+    )
+    events = Table(
+        "feed_events",
+        metadata,
+        Column("feed", String(40), nullable=False),
+        Column("id", BigInteger, nullable=False),
+        Column("event", Text, nullable=False),  # the CloudEvent as JSON, id included
+        PrimaryKeyConstraint("feed", "id"),
+    )
+    return heads, events
+
+
+class FeedStore:
+    """One feed in its owner's database. Make it once, after `open_database`."""
+
+    def __init__(self, engine: Engine, feed: FeedName, metadata: MetaData) -> None:
+        self.engine, self.feed = engine, feed
+        self.heads, self.events = metadata.tables["feed_heads"], metadata.tables["feed_events"]
+        with engine.begin() as tx:
+            known = tx.execute(select(self.heads.c.last_id).where(self.heads.c.feed == feed)).scalar()
+            if known is None:
+                tx.execute(insert(self.heads).values(feed=feed, last_id=0, kept_from=1))
+
+    def append(self, tx: Connection, drafts: Sequence[Draft]) -> list[int]:
+        """Append events inside the caller's transaction, so that they commit with what they tell of. Answers ids."""
+        return self.append_encoded(tx, [_encode(self.feed, draft) for draft in drafts])
+
+    def append_encoded(self, tx: Connection, heads_and_tails: Sequence[tuple[str, str]]) -> list[int]:
+        """Append events already encoded as the JSON before and after their id (bulk imports)."""
+        if not heads_and_tails:
+            return []
+        count = len(heads_and_tails)
+        mine = self.heads.c.feed == self.feed
+        taken = update(self.heads).where(mine).values(last_id=self.heads.c.last_id + count)
+        last: int = tx.execute(taken.returning(self.heads.c.last_id)).scalar_one()
+        ids = list(range(last - count + 1, last + 1))
+        rows = [
+            {"feed": self.feed, "id": number, "event": f"{head}{number}{tail}"}
+            for number, (head, tail) in zip(ids, heads_and_tails, strict=True)
+        ]
+        tx.execute(insert(self.events), rows)
+        return ids
+
+    def read(self, after: int, limit: int) -> list[str]:
+        """Up to `limit` events after an id, each a CloudEvent as JSON. Raises `CursorTooOld`."""
+        with reading(self.engine) as tx:
+            mine = self.heads.c.feed == self.feed
+            kept_from: int = tx.execute(select(self.heads.c.kept_from).where(mine)).scalar_one()
+            if after < kept_from - 1:
+                raise CursorTooOld(self.feed, after, kept_from)
+            newer = (self.events.c.feed == self.feed) & (self.events.c.id > after)
+            query = select(self.events.c.event).where(newer).order_by(self.events.c.id).limit(limit)
+            return list(tx.execute(query).scalars())
+
+    def last_id(self) -> int:
+        """Id of the newest event, 0 when there is none."""
+        with reading(self.engine) as tx:
+            last: int = tx.execute(select(self.heads.c.last_id).where(self.heads.c.feed == self.feed)).scalar_one()
+            return last
+
+    def trim(self, before: int) -> None:
+        """Forget events with an id below `before`; a cursor behind it gets `CursorTooOld` from then on."""
+        with self.engine.begin() as tx:
+            tx.execute(delete(self.events).where((self.events.c.feed == self.feed) & (self.events.c.id < before)))
+            tx.execute(update(self.heads).where(self.heads.c.feed == self.feed).values(kept_from=before))
+
+
+def _encode(feed: str, draft: Draft) -> tuple[str, str]:
+    envelope = {
+        "source": f"/tandem/{feed}",
+        "type": draft.type,
+        "time": draft.time.isoformat(),
+        "subject": draft.subject,
+        "datacontenttype": "application/json",
+    }
+    return '{"specversion":"1.0","id":"', f'",{json.dumps(envelope)[1:-1]},"data":{draft.data.model_dump_json()}}}'

@@ -1,0 +1,86 @@
+"""Following a feed: poll it over HTTP, handle events and save the cursor in one transaction."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+import httpx
+from pydantic import TypeAdapter
+from sqlalchemy import BigInteger, Column, Connection, Engine, MetaData, String, Table, insert, select, update
+
+from contracts.feeds import MOST_EVENTS, Event, FeedName
+
+log = logging.getLogger(__name__)
+EVENTS = TypeAdapter(list[Event])
+Handler = Callable[[Connection, Sequence[Event]], None]
+
+
+def cursor_table(metadata: MetaData) -> Table:
+    """Add the table of cursors to a consumer's own metadata: one row per followed feed."""
+    return Table(
+        "cursors",
+        metadata,
+        Column("feed", String(40), primary_key=True),
+        Column("last_id", BigInteger, nullable=False),
+    )
+
+
+class Follower:
+    """Follows one feed. Delivery is at least once: a handler must bear seeing an event again.
+
+    `handle` gets events in order inside the transaction that also saves the cursor, so an effect in the consumer's
+    database and the cursor commit together. `last_answer` is the wall time (`time.time()`) of the feed's last answer.
+    """
+
+    def __init__(
+        self, base_url: str, feed: FeedName, engine: Engine, cursors: Table, handle: Handler, limit: int = MOST_EVENTS
+    ) -> None:
+        self.url, self.feed, self.engine, self.cursors = f"{base_url}/feeds/{feed}", feed, engine, cursors
+        self.handle, self.limit = handle, limit
+        self.client = httpx.Client(timeout=40)
+        self.last_answer = time.time()
+        self.caught_up = False
+
+    def step(self, wait_s: float = 0) -> int:
+        """Fetch and handle one batch; answers how many events it held. Raises `httpx.HTTPError` if the feed is away."""
+        with self.engine.begin() as tx:
+            after = tx.execute(select(self.cursors.c.last_id).where(self.cursors.c.feed == self.feed)).scalar()
+        query = {"lastEventId": after or 0, "limit": self.limit, "timeout": wait_s}
+        answer = self.client.get(self.url, params=query)
+        answer.raise_for_status()
+        events = EVENTS.validate_json(answer.content)
+        self.last_answer = time.time()
+        self.caught_up = len(events) < self.limit
+        if events:
+            with self.engine.begin() as tx:
+                self.handle(tx, events)
+                self._save(tx, int(events[-1].id))
+        return len(events)
+
+    def drain(self) -> int:
+        """Handle everything the feed has now; answers how many events that were."""
+        total = 0
+        while True:
+            total += self.step()
+            if self.caught_up:
+                return total
+
+    def follow(self, stop: threading.Event, wait_s: float = 5) -> None:
+        """Follow until `stop` is set. A feed that is away is tried again, each time a little later, up to 5 s."""
+        pause = 0.1
+        while not stop.is_set():
+            try:
+                self.step(wait_s)
+                pause = 0.1
+            except httpx.HTTPError as error:
+                log.warning("feed %s is away (%s); trying again in %.1f s", self.feed, error, pause)
+                stop.wait(pause)
+                pause = min(pause * 2, 5.0)
+
+    def _save(self, tx: Connection, last_id: int) -> None:
+        mine = self.cursors.c.feed == self.feed
+        if tx.execute(update(self.cursors).where(mine).values(last_id=last_id)).rowcount == 0:
+            tx.execute(insert(self.cursors).values(feed=self.feed, last_id=last_id))

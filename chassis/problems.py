@@ -1,0 +1,102 @@
+"""Errors become RFC 9457 problems here, once, for every service."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from contracts.problems import FieldFault, Problem, TandemError
+
+MEDIA_TYPE = "application/problem+json"
+LONGEST_VALUE = 200
+
+
+class ProblemError(TandemError):
+    """A problem to answer with: HTTP status, a slug that names its type, and the detail for people."""
+
+    def __init__(
+        self,
+        status: int,
+        slug: str,
+        detail: str,
+        errors: list[FieldFault] | None = None,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status, self.slug, self.errors, self.retry_after_s = status, slug, errors or [], retry_after_s
+
+
+def answer(error: ProblemError, instance: str) -> Response:
+    """The problem as a response, with Retry-After where the error knows when to try again."""
+    problem = Problem(
+        type=f"/problems/{error.slug}",
+        title=error.slug.replace("-", " ").capitalize(),
+        status=error.status,
+        detail=str(error),
+        instance=instance,
+        errors=error.errors,
+        retry_after_s=error.retry_after_s,
+    )
+    headers = {} if error.retry_after_s is None else {"Retry-After": str(math.ceil(error.retry_after_s))}
+    return Response(problem.model_dump_json(exclude_none=True), error.status, headers, MEDIA_TYPE)
+
+
+def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI entries for the problems a route may answer with."""
+    content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return {status: {"description": "Problem", "model": Problem, "content": content} for status in statuses}
+
+
+def faults(error: RequestValidationError) -> list[FieldFault]:
+    """What was wrong with a request: field, value, rule."""
+    found = []
+    for fault in error.errors():
+        place = ".".join(str(part) for part in fault["loc"] if part != "body") or "body"
+        found.append(FieldFault(field=place, value=_shown(fault.get("input")), rule=fault["msg"]))
+    return found
+
+
+def _shown(value: Any) -> Any:
+    """A value as a problem may show it: plain numbers as they are, anything else as short text."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else str(value)
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
+
+
+def translate_errors(app: FastAPI, statuses: Mapping[type[TandemError], int] | None = None) -> None:
+    """Make an app answer with problems. `statuses` is the service's own table from error class to HTTP status."""
+    table = statuses or {}
+
+    @app.exception_handler(ProblemError)
+    async def on_problem(request: Request, error: ProblemError) -> Response:
+        return answer(error, request.url.path)
+
+    @app.exception_handler(TandemError)
+    async def on_purpose(request: Request, error: TandemError) -> Response:
+        status = next((code for kind, code in table.items() if isinstance(error, kind)), 500)
+        return answer(ProblemError(status, _slug(type(error).__name__), str(error)), request.url.path)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_bad_request(request: Request, error: RequestValidationError) -> Response:
+        found = faults(error)
+        broken_json = any(fault["type"] == "json_invalid" for fault in error.errors())
+        first = found[0]
+        detail = f"{first.field}: {first.rule} (got {first.value!r})"
+        slug, status = ("malformed-json", 400) if broken_json else ("invalid-request", 422)
+        return answer(ProblemError(status, slug, detail, found), request.url.path)
+
+    @app.exception_handler(HTTPException)
+    async def on_http(request: Request, error: HTTPException) -> Response:
+        return answer(ProblemError(error.status_code, f"http-{error.status_code}", str(error.detail)), request.url.path)
+
+
+def _slug(name: str) -> str:
+    return "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).lstrip("-")

@@ -1,0 +1,71 @@
+"""Where everything lives by default: ports, URLs and `var/`, all settable as `TANDEM_*`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Addresses(BaseSettings):
+    """Settings that more than one team needs. A team's own settings extend this class; services bind to loopback."""
+
+    model_config = SettingsConfigDict(env_prefix="TANDEM_", frozen=True)
+
+    var: Path = Path("var")
+    bind: str = "127.0.0.1"
+
+    product_port: int = 8000
+    serving_port: int = 8001
+    monitoring_port: int = 8002
+    city_port: int = 8003
+    data_port: int = 8004
+    model_port: int = 8005
+
+    product_url: str = ""
+    serving_url: str = ""
+    monitoring_url: str = ""
+    city_url: str = ""
+    data_url: str = ""
+    model_url: str = ""
+
+    product_database_url: str = ""
+    serving_database_url: str = ""
+    monitoring_database_url: str = ""
+    city_database_url: str = ""
+    data_database_url: str = ""
+    model_database_url: str = ""
+
+    def url(self, service: str) -> str:
+        """Base URL of a service: its setting, else loopback at its port."""
+        return getattr(self, f"{service}_url") or f"http://127.0.0.1:{self.port(service)}"
+
+    def port(self, service: str) -> int:
+        """Port a service listens on."""
+        port: int = getattr(self, f"{service}_port")
+        return port
+
+    def database_url(self, service: str) -> str:
+        """SQLAlchemy URL of a service's own database: its setting, else one SQLite file per service in `var`."""
+        url: str = getattr(self, f"{service}_database_url")
+        return url or f"sqlite:///{self.var.absolute() / service}.db"
+
+    @property
+    def clock_file(self) -> Path:
+        """The one clock."""
+        return self.var / "clock.json"
+
+    @property
+    def tokens_file(self) -> Path:
+        """Tokens of staff, couriers and control, generated at the first start, mode 0600."""
+        return self.var / "tokens"
+
+    @property
+    def bundles(self) -> Path:
+        """Where sealed bundles lie."""
+        return self.var / "bundles"
+
+    @property
+    def snapshots(self) -> Path:
+        """Where snapshots lie."""
+        return self.var / "snapshots"

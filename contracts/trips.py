@@ -1,0 +1,334 @@
+"""The trip as requested and as completed: the one definition from which every other use of its columns derives.
+
+A field's type and range are pydantic's; its meaning, unit, owner and so on are the `Column` beside them. The wire
+models are these classes; `contracts/tables.py` derives the table schema, `MODEL_INPUTS` the model's signature.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Annotated, Any, Literal, get_args
+from zoneinfo import ZoneInfo
+
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+
+Team = Literal["product", "data", "model", "serving", "monitoring", "city", "platform"]
+Vehicle = Literal["bike", "scooter", "van", "car"]
+Outcome = Literal["delivered", "cancelled", "lost"]
+EstimateSource = Literal["model", "fallback"]
+
+VEHICLES: tuple[Vehicle, ...] = get_args(Vehicle)
+OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+LEVELS = (0.1, 0.5, 0.9)
+LABEL = "duration_min: minutes from booked_at to ended_at of a delivered trip"
+HIGHEST_ZONE = 1023
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """What a reader of one field needs beyond its type.
+
+    `model_input` names the model input made from the field, or is None where the model may not see it: such a field
+    never reaches training, whatever it would do for the loss.
+    """
+
+    meaning: str
+    unit: str
+    owner: Team
+    known: Literal["request", "booking", "outcome"]
+    personal: Literal["none", "pseudonym", "location"] = "none"
+    missing: str = "never missing"
+    model_input: str | None = None
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool | str | bytes):
+        raise ValueError("must be a number, not text and not true or false")
+    return value
+
+
+def _instant(value: Any) -> Any:
+    if not isinstance(value, str | datetime):
+        raise ValueError("must be an ISO 8601 time with an offset, as text")
+    return value
+
+
+number = BeforeValidator(_number)
+Instant = Annotated[AwareDatetime, BeforeValidator(_instant)]
+TripId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
+Zone = Annotated[int, Field(ge=1, le=HIGHEST_ZONE), number]
+DistanceKm = Annotated[float, Field(ge=0.05, le=200, allow_inf_nan=False), number]
+ParcelKg = Annotated[float, Field(gt=0, le=500, allow_inf_nan=False), number]
+Minutes = Annotated[float, Field(gt=0, le=2880, allow_inf_nan=False), number]
+
+
+class Wire(BaseModel):
+    """Base of everything that crosses a team's border: no unknown field, no change after it is made."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TripRequest(Wire):
+    """A trip as it is known when its quote is asked for: exactly what an estimate may rest on."""
+
+    trip_id: Annotated[
+        TripId,
+        Column(
+            "One parcel from a pickup to a dropoff zone",
+            "-",
+            "product",
+            "request",
+            "pseudonym",
+        ),
+    ]
+    requested_at: Annotated[
+        Instant,
+        Column(
+            "When the quote was asked for, in city time",
+            "time",
+            "product",
+            "request",
+            model_input="minute_of_week",
+        ),
+    ]
+    pickup_zone: Annotated[
+        Zone,
+        Column(
+            "Where the parcel is fetched",
+            "-",
+            "product",
+            "request",
+            "location",
+            model_input="pickup_zone",
+        ),
+    ]
+    dropoff_zone: Annotated[
+        Zone,
+        Column(
+            "Where the parcel is brought",
+            "-",
+            "product",
+            "request",
+            "location",
+            model_input="dropoff_zone",
+        ),
+    ]
+    distance_km: Annotated[
+        DistanceKm,
+        Column(
+            "Length of the planned route, never a metered one",
+            "km",
+            "city",
+            "request",
+            model_input="distance_km",
+        ),
+    ]
+    vehicle: Annotated[
+        Vehicle,
+        Column("What carries the parcel", "-", "product", "request", model_input="vehicle"),
+    ]
+    parcel_kg: Annotated[
+        ParcelKg | None,
+        Column(
+            "Mass of the parcel",
+            "kg",
+            "product",
+            "request",
+            missing="customer did not say",
+            model_input="parcel_kg",
+        ),
+    ] = None
+    rain_mm_h: Annotated[
+        Annotated[float, Field(ge=0, le=200, allow_inf_nan=False), number] | None,
+        Column(
+            "Rain when asked",
+            "mm/h",
+            "city",
+            "request",
+            missing="the weather feed is down",
+            model_input="rain_mm_h",
+        ),
+    ] = None
+    temperature_c: Annotated[
+        Annotated[float, Field(ge=-50, le=60, allow_inf_nan=False), number] | None,
+        Column(
+            "Air temperature when asked",
+            "degC",
+            "city",
+            "request",
+            missing="the weather feed is down",
+            model_input="temperature_c",
+        ),
+    ] = None
+    city_pace: Annotated[
+        Annotated[float, Field(gt=0, le=20, allow_inf_nan=False), number] | None,
+        Column(
+            "Street sensors' travel time over free flow, ten minutes old; never computed from our own trips",
+            "ratio",
+            "city",
+            "request",
+            missing="the sensors are down",
+            model_input="city_pace",
+        ),
+    ] = None
+
+
+class CompletedTrip(TripRequest):
+    """A trip that has ended, with what was promised. The row of the trips feed's last event, the lake and snapshots."""
+
+    booked_at: Annotated[Instant, Column("When the customer booked", "time", "product", "booking")]
+    picked_up_at: Annotated[
+        Instant | None,
+        Column(
+            "When the courier had the parcel",
+            "time",
+            "city",
+            "outcome",
+            missing="ended before the pickup",
+        ),
+    ] = None
+    ended_at: Annotated[Instant, Column("When the outcome happened", "time", "city", "outcome")]
+    outcome: Annotated[Outcome, Column("How the trip ended", "-", "city", "outcome")]
+    duration_min: Annotated[
+        Annotated[float, Field(gt=0, le=2880, allow_inf_nan=False), number] | None,
+        Column(
+            "The label: from booked_at to ended_at",
+            "min",
+            "product",
+            "outcome",
+            missing="not delivered",
+        ),
+    ] = None
+    source: Annotated[EstimateSource, Column("Who made the shown estimate", "-", "product", "booking")]
+    estimate_id: Annotated[
+        TripId | None,
+        Column(
+            "Serving's estimate, if it answered",
+            "-",
+            "serving",
+            "booking",
+            missing="no answer",
+        ),
+    ] = None
+    bundle_version: Annotated[
+        Annotated[str, Field(min_length=1, max_length=64)] | None,
+        Column(
+            "Bundle behind that estimate",
+            "-",
+            "serving",
+            "booking",
+            missing="no answer",
+        ),
+    ] = None
+    p10_min: Annotated[
+        Minutes,
+        Column("Shown estimate, one in ten is quicker", "min", "product", "booking"),
+    ]
+    p50_min: Annotated[Minutes, Column("Shown estimate, half are quicker", "min", "product", "booking")]
+    p90_min: Annotated[
+        Minutes,
+        Column("Shown estimate, nine in ten are quicker", "min", "product", "booking"),
+    ]
+    promised_by: Annotated[
+        Instant,
+        Column("The promise: arrival time committed to", "time", "product", "booking"),
+    ]
+    audit: Annotated[
+        bool,
+        Column(
+            "Shown the fallback's promise whatever the model said",
+            "-",
+            "product",
+            "booking",
+        ),
+    ] = False
+
+
+def columns(model: type[BaseModel]) -> dict[str, Column]:
+    """The `Column` beside each field of a wire model, in order."""
+    found = {}
+    for name, field in model.model_fields.items():
+        found[name] = next(item for item in field.metadata if isinstance(item, Column))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInput:
+    """One input tensor of the model, shape (batch,). NaN in a nullable float means missing."""
+
+    name: str
+    dtype: Literal["int64", "float32"]
+    nullable: bool
+
+
+_WHOLE = {
+    "pickup_zone",
+    "dropoff_zone",
+    "minute_of_week",
+    "vehicle",
+}  # the inputs that are indices
+
+MODEL_INPUTS: tuple[ModelInput, ...] = tuple(
+    ModelInput(
+        column.model_input,
+        "int64" if column.model_input in _WHOLE else "float32",
+        nullable=TripRequest.model_fields[name].default is None,
+    )
+    for name, column in columns(TripRequest).items()
+    if column.model_input is not None
+)
+NOT_FOR_THE_MODEL: tuple[str, ...] = tuple(
+    name for name, column in columns(CompletedTrip).items() if column.model_input is None and name != "duration_min"
+)
+
+
+def minute_of_week(at: datetime, zone: ZoneInfo) -> int:
+    """Minutes since Monday 00:00 on the city's wall clock.
+
+    >>> minute_of_week(datetime.fromisoformat("2026-06-01T07:00+00:00"), ZoneInfo("Europe/Berlin"))
+    540
+    """
+    local = at.astimezone(zone)
+    return local.weekday() * 1440 + local.hour * 60 + local.minute
+
+
+def model_inputs(trips: Sequence[TripRequest], zone: ZoneInfo) -> dict[str, list[int] | list[float]]:
+    """The model's inputs for some trips: by input name, one number per trip, NaN where a value is missing."""
+    nan = float("nan")
+
+    def numbers(values: Iterable[float | None]) -> list[float]:
+        return [nan if value is None else value for value in values]
+
+    return {
+        "minute_of_week": [minute_of_week(trip.requested_at, zone) for trip in trips],
+        "pickup_zone": [trip.pickup_zone for trip in trips],
+        "dropoff_zone": [trip.dropoff_zone for trip in trips],
+        "distance_km": [trip.distance_km for trip in trips],
+        "vehicle": [VEHICLES.index(trip.vehicle) for trip in trips],
+        "parcel_kg": numbers(trip.parcel_kg for trip in trips),
+        "rain_mm_h": numbers(trip.rain_mm_h for trip in trips),
+        "temperature_c": numbers(trip.temperature_c for trip in trips),
+        "city_pace": numbers(trip.city_pace for trip in trips),
+    }
+
+
+def fingerprint() -> str:
+    """Digest of all that a model and its server must agree on: inputs, their units and ranges, levels and label."""
+    schema = TripRequest.model_json_schema()["properties"]
+    inputs = [
+        [column.model_input, column.unit, column.meaning, column.missing, schema[name]]
+        for name, column in columns(TripRequest).items()
+        if column.model_input is not None
+    ]
+    order = [[item.name, item.dtype, item.nullable] for item in MODEL_INPUTS]
+    text = json.dumps([inputs, order, VEHICLES, LEVELS, LABEL], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def minutes_between(start: datetime, end: datetime) -> float:
+    """Minutes from start to end; negative when end comes first."""
+    return (end - start) / timedelta(minutes=1)

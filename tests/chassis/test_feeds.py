@@ -1,0 +1,111 @@
+"""The feed: order, atomicity, long polling, retention, durable cursors."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+from sqlalchemy import MetaData
+
+from chassis.databases import open_database
+from chassis.feed_routes import feed_routes
+from chassis.feed_store import CursorTooOld, Draft, FeedStore, feed_tables
+from chassis.followers import Follower, cursor_table
+from chassis.service import make_app
+from contracts.feeds import RatingGiven
+from tests.servers import running
+
+NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
+
+
+def rating(trip: str) -> Draft:
+    return Draft("rating.given", NOON, trip, RatingGiven(trip_id=trip, stars=5, late=False))
+
+
+@pytest.fixture
+def store(tmp_path):
+    metadata = MetaData()
+    feed_tables(metadata)
+    engine = open_database(f"sqlite:///{tmp_path}/owner.db", metadata)
+    return FeedStore(engine, "ratings", metadata)
+
+
+def test_ids_are_dense_and_in_order(store):
+    with store.engine.begin() as tx:
+        assert store.append(tx, [rating("a"), rating("b")]) == [1, 2]
+    with store.engine.begin() as tx:
+        assert store.append(tx, [rating("c")]) == [3]
+
+    assert [json.loads(event)["subject"] for event in store.read(after=1, limit=10)] == ["b", "c"]
+
+
+def test_a_rolled_back_append_leaves_neither_event_nor_gap(store):
+    with pytest.raises(RuntimeError), store.engine.begin() as tx:
+        store.append(tx, [rating("lost")])
+        raise RuntimeError
+    with store.engine.begin() as tx:
+        assert store.append(tx, [rating("kept")]) == [1]
+
+
+def test_a_cursor_behind_retention_is_told_so(store):
+    with store.engine.begin() as tx:
+        store.append(tx, [rating(str(number)) for number in range(10)])
+    store.trim(before=6)
+
+    with pytest.raises(CursorTooOld, match="keeps events from id 6"):
+        store.read(after=2, limit=10)
+    assert len(store.read(after=5, limit=10)) == 5
+
+
+def test_over_http_with_long_polling_and_problems(store):
+    app = make_app("ratings", CollectorRegistry(), ready=lambda: None)
+    app.include_router(feed_routes(store))
+    with running(app) as url:
+        assert httpx.get(f"{url}/feeds/ratings").json() == []
+
+        def publish() -> None:
+            with store.engine.begin() as tx:
+                store.append(tx, [rating("later")])
+
+        timer = threading.Timer(0.3, publish)
+        timer.start()
+        woken = httpx.get(f"{url}/feeds/ratings", params={"timeout": 10})
+        assert [event["subject"] for event in woken.json()] == ["later"]
+        assert woken.elapsed.total_seconds() < 8
+
+        store.trim(before=2)
+        gone = httpx.get(f"{url}/feeds/ratings")
+        assert gone.status_code == 410
+        assert gone.headers["content-type"] == "application/problem+json"
+        bad = httpx.get(f"{url}/feeds/ratings", params={"limit": 0})
+        assert bad.status_code == 422
+        assert bad.json()["errors"][0]["field"] == "query.limit"
+
+
+def test_a_follower_goes_on_where_it_committed(store, tmp_path):
+    app = make_app("ratings", CollectorRegistry(), ready=lambda: None)
+    app.include_router(feed_routes(store))
+    metadata = MetaData()
+    cursors = cursor_table(metadata)
+    engine = open_database(f"sqlite:///{tmp_path}/consumer.db", metadata)
+    with store.engine.begin() as tx:
+        store.append(tx, [rating(str(number)) for number in range(7)])
+    seen: list[str] = []
+
+    def crash(_tx, _events):
+        raise RuntimeError("crashed in mid-batch")
+
+    with running(app) as url:
+        with pytest.raises(RuntimeError):
+            Follower(url, "ratings", engine, cursors, crash).step()
+        for _ in range(2):  # the second one starts as a fresh process would
+            follower = Follower(
+                url, "ratings", engine, cursors, lambda _tx, events: seen.extend(event.subject for event in events), 3
+            )
+            follower.drain()
+
+    assert seen == [str(number) for number in range(7)]
