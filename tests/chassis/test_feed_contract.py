@@ -1,0 +1,71 @@
+"""The feed's promise, on SQLite and on Postgres: a polling reader misses none of what concurrent writers append."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import MetaData
+
+from chassis.databases import open_database
+from chassis.feed_store import FeedStore, feed_tables
+from tests.chassis.test_feeds import rating
+from tests.postgres import postgres
+
+WRITERS, EACH = 8, 1250
+
+
+def open_store(url: str) -> FeedStore:
+    metadata = MetaData()
+    feed_tables(metadata)
+    return FeedStore(open_database(url, metadata), "ratings", metadata)
+
+
+def write(url: str, writer: int) -> None:
+    """Append in transactions of one to ten events, each held open for a random moment before it commits."""
+    store, luck, written = open_store(url), random.Random(writer), 0
+    while written < EACH:
+        count = min(luck.randint(1, 10), EACH - written)
+        with store.engine.begin() as tx:
+            store.append(tx, [rating(f"{writer}-{written + step}") for step in range(count)])
+            time.sleep(luck.choice((0, 0, 0.001, 0.003)))
+        written += count
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/feed.db"
+    else:
+        with postgres(tmp_path) as server:
+            yield server
+
+
+@pytest.mark.timeout(180)
+def test_a_polling_reader_misses_none_of_10_000_events(url: str):
+    store = open_store(url)
+    context = multiprocessing.get_context("spawn")
+    writers = [context.Process(target=write, args=(url, number)) for number in range(WRITERS)]
+    for process in writers:
+        process.start()
+    seen: list[str] = []
+    cursor = 0
+    deadline = time.monotonic() + 150
+    while len(seen) < WRITERS * EACH and time.monotonic() < deadline:
+        events = [json.loads(event) for event in store.read(cursor, limit=200)]
+        ids = [int(event["id"]) for event in events]
+        assert ids == list(range(cursor + 1, cursor + 1 + len(ids)))  # dense: an id never shows before a lower one
+        seen += [event["subject"] for event in events]
+        cursor = ids[-1] if ids else cursor
+    for process in writers:
+        process.join(timeout=10)
+
+    assert [process.exitcode for process in writers] == [0] * WRITERS
+    assert sorted(seen) == sorted(f"{writer}-{number}" for writer in range(WRITERS) for number in range(EACH))
+    for writer in range(WRITERS):  # and each writer's own events keep the order it wrote them in
+        assert [event for event in seen if event.startswith(f"{writer}-")] == [f"{writer}-{n}" for n in range(EACH)]
