@@ -55,10 +55,15 @@ class Follower:
         self.last_answer = time.time()
         self.caught_up = len(events) < self.limit
         if events:
-            with self.engine.begin() as tx:
-                self.handle(tx, events)
-                self._save(tx, int(events[-1].id))
+            self.commit(events)
         return len(events)
+
+    def commit(self, events: Sequence[Event]) -> None:
+        """Handle events and save the cursor in one transaction. Override to work before or after it: what takes long
+        must not hold its lock, and what shall only happen once it has committed can't be in it."""
+        with self.engine.begin() as tx:
+            self.handle(tx, events)
+            self._save(tx, int(events[-1].id))
 
     def drain(self) -> int:
         """Handle everything the feed has now; answers how many events that were."""
