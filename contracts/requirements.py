@@ -25,7 +25,7 @@ class _Entry(BaseModel):
 
 
 class Requirement(_Entry):
-    """One agreed quality with its limit, in `unit`, for `population`."""
+    """One agreed quality with its limit, in `unit`, for `population`. A monitor judges the `newest` of them."""
 
     id: str
     statement: str
@@ -40,6 +40,7 @@ class Requirement(_Entry):
     at_least: float | None = None
     at_most: float | None = None
     population: str
+    newest: int | None = None
     checked_by: list[CheckKind]
 
     @model_validator(mode="after")
@@ -57,6 +58,13 @@ class Requirement(_Entry):
     def fails_for_sure(self, low: float, high: float) -> bool:
         """Whether the whole interval [low, high] of a measured value lies outside the limit."""
         return (self.at_least is not None and high < self.at_least) or (self.at_most is not None and low > self.at_most)
+
+    @property
+    def lookback(self) -> int:
+        """How many of its population a monitor looks back over. Raises `BadRecord` where the record does not say."""
+        if self.newest is None:
+            raise BadRecord(f"requirement {self.id} has no newest: say how many a monitor looks back over")
+        return self.newest
 
     @property
     def limit(self) -> str:
