@@ -1,0 +1,153 @@
+"""The trips as recorded: each change of a trip and its news for the feeds commit together or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from sqlalchemy import Connection, Engine, Row, func, insert, select, update
+
+from chassis.databases import reading
+from chassis.feed_store import Draft, FeedStore
+from contracts.bookings import Job
+from contracts.feeds import TripQuoted
+from contracts.problems import TandemError
+from contracts.trips import CompletedTrip, minute_of_week
+from product.fallback import PastOutcome
+from product.tables import METADATA, PAST_OUTCOMES, TRIPS
+from product.tracking import OPEN_STATES, Change, Trip
+
+MOST_PAST_OUTCOMES = 20_000  # the newest ones: about a week, and quick to read
+
+
+class UnknownTrip(TandemError):
+    """There is no such trip."""
+
+    def __init__(self, trip_id: str) -> None:
+        super().__init__(f"there is no trip {trip_id!r}: ask for a quote first, or mend the id")
+
+
+class Ledger:
+    """Product's trips in its database, with the feeds they are told to."""
+
+    def __init__(self, engine: Engine, zone: ZoneInfo) -> None:
+        self.engine, self.zone = engine, zone
+        self.trips_feed = FeedStore(engine, "trips", METADATA)
+        self.ratings_feed = FeedStore(engine, "ratings", METADATA)
+
+    def open_quote(self, trip: Trip) -> None:
+        """Record a quote as shown."""
+        quoted = trip.quoted
+        asked_at = quoted.trip.requested_at
+        with self.engine.begin() as tx:
+            self.trips_feed.append(tx, [Draft("trip.quoted", asked_at, trip.trip_id, quoted)])
+            row = _columns(trip) | {
+                "trip_id": trip.trip_id,
+                "source": quoted.source,
+                "quoted": quoted.model_dump_json(),
+                "requested_at": asked_at,
+                "valid_until": trip.valid_until,
+            }
+            tx.execute(insert(TRIPS).values(row))
+
+    def find(self, trip_id: str) -> Trip:
+        """A trip. Raises `UnknownTrip`."""
+        with reading(self.engine) as tx:
+            return _trip(tx.execute(select(TRIPS).where(TRIPS.c.trip_id == trip_id)).first(), trip_id)
+
+    def change(self, trip_id: str, decide: Callable[[Trip], Change]) -> Change:
+        """Read a trip, decide, and record what comes out with its news, in one transaction. Raises `UnknownTrip`."""
+        mine = TRIPS.c.trip_id == trip_id
+        with self.engine.begin() as tx:
+            trip = _trip(tx.execute(select(TRIPS).where(mine).with_for_update()).first(), trip_id)
+            change = decide(trip)
+            if (news := change.news) is not None:
+                feed = self.ratings_feed if news.type == "rating.given" else self.trips_feed
+                [event_id] = feed.append(tx, [Draft(news.type, news.time, trip_id, news.data)])
+                seq = {"seq": event_id} if news.type == "trip.booked" else {}
+                tx.execute(update(TRIPS).where(mine).values(_columns(change.trip) | seq))
+                if isinstance(news.data, CompletedTrip):
+                    self.learn(tx, [news.data])
+        return change
+
+    def learn(self, tx: Connection, ended: Sequence[CompletedTrip]) -> None:
+        """Keep delivered trips as past outcomes, for the fallback."""
+        rows = [
+            {
+                "vehicle": trip.vehicle,
+                "distance_km": trip.distance_km,
+                "minute": minute_of_week(trip.requested_at, self.zone),
+                "duration_min": trip.duration_min,
+            }
+            for trip in ended
+            if trip.duration_min is not None
+        ]
+        if rows:
+            tx.execute(insert(PAST_OUTCOMES), rows)
+
+    def past_outcomes(self) -> list[PastOutcome]:
+        """The newest delivered trips."""
+        table = PAST_OUTCOMES.c
+        query = select(table.vehicle, table.distance_km, table.minute, table.duration_min)
+        with reading(self.engine) as tx:
+            rows = tx.execute(query.order_by(table.id.desc()).limit(MOST_PAST_OUTCOMES)).all()
+        return [PastOutcome(*row) for row in rows]
+
+    def jobs(self, after: int, limit: int) -> list[Job]:
+        """Booked trips that have not ended, oldest booking first, from the one after `after`."""
+        wanted = (TRIPS.c.seq > after) & TRIPS.c.state.in_(OPEN_STATES)
+        query = select(TRIPS.c.seq, TRIPS.c.quoted, TRIPS.c.booked_at).where(wanted).order_by(TRIPS.c.seq).limit(limit)
+        with reading(self.engine) as tx:
+            rows = tx.execute(query).all()
+        return [
+            Job(seq=row.seq, trip=TripQuoted.model_validate_json(row.quoted).trip, booked_at=row.booked_at)
+            for row in rows
+        ]
+
+    def open_trips(self, limit: int) -> list[Trip]:
+        """Trips under way, earliest promise first: the late ones lead."""
+        query = select(TRIPS).where(TRIPS.c.state.in_(OPEN_STATES)).order_by(TRIPS.c.promised_by).limit(limit)
+        with reading(self.engine) as tx:
+            return [_trip(row, row.trip_id) for row in tx.execute(query)]
+
+    def count_open(self) -> int:
+        """How many trips are under way."""
+        query = select(func.count()).select_from(TRIPS).where(TRIPS.c.state.in_(OPEN_STATES))
+        with reading(self.engine) as tx:
+            return tx.execute(query).scalar_one()
+
+    def counts(self, column: str, since: datetime) -> dict[str, int]:
+        """How many quotes since an instant there are of each `state` or `source`."""
+        query = select(TRIPS.c[column], func.count()).where(TRIPS.c.requested_at >= since).group_by(TRIPS.c[column])
+        with reading(self.engine) as tx:
+            return dict(tx.execute(query).tuples().all())
+
+
+def _columns(trip: Trip) -> dict[str, Any]:
+    """The columns that change in a trip's life."""
+    return {
+        "state": trip.state,
+        "promised_by": trip.promised_by,
+        "booked_at": trip.booked_at,
+        "picked_up_at": trip.picked_up_at,
+        "ended_at": trip.ended_at,
+        "stars": trip.stars,
+        "comment": trip.comment,
+    }
+
+
+def _trip(row: Row[Any] | None, trip_id: str) -> Trip:
+    if row is None:
+        raise UnknownTrip(trip_id)
+    return Trip(
+        quoted=TripQuoted.model_validate_json(row.quoted),
+        valid_until=row.valid_until,
+        state=row.state,
+        booked_at=row.booked_at,
+        picked_up_at=row.picked_up_at,
+        ended_at=row.ended_at,
+        stars=row.stars,
+        comment=row.comment,
+    )

@@ -1,0 +1,112 @@
+"""A whole product between its neighbours, over real sockets."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from chassis.tokens import read_token
+from contracts.bookings import Quote
+from contracts.clock import Clock
+from contracts.conditions import Conditions
+from contracts.feeds import Event
+from product.main import build
+from product.settings import Settings
+from tests.product.neighbours import FakeCity, FakeServing, a_map
+from tests.servers import free_port, running
+
+START = datetime(2026, 6, 1, 5, tzinfo=UTC)  # Monday 07:00 in Berlin
+WISH = {"pickup_zone": 101, "dropoff_zone": 108, "vehicle": "bike", "parcel_kg": 2.5}
+
+
+def eventually(happened: Callable[[], Any], what: str, patience_s: float = 10) -> Any:
+    """Wait for a thing that another process or thread does; fail by name when it never comes."""
+    deadline = time.monotonic() + patience_s
+    while time.monotonic() < deadline:
+        if result := happened():
+            return result
+        time.sleep(0.02)
+    raise AssertionError(f"waited {patience_s} s, and still not: {what}")
+
+
+@dataclass
+class Tandem:
+    """A running product with its neighbours, and shorthands for what people do with it."""
+
+    settings: Settings
+    client: httpx.Client
+    city: FakeCity
+    serving: FakeServing
+    clock: Clock
+    stack: ExitStack = field(repr=False)
+
+    def courier(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {read_token(self.settings.tokens_file, 'courier')}"}
+
+    def quote(self, **changes: Any) -> Quote:
+        got = self.client.post("/api/quotes", json=WISH | changes)
+        assert got.status_code == 200, got.text
+        return Quote.model_validate_json(got.content)
+
+    def book(self, trip_id: str) -> httpx.Response:
+        return self.client.post(f"/api/trips/{trip_id}")
+
+    def report(self, trip_id: str, event: str, at: datetime) -> httpx.Response:
+        body = {"event": event, "at": at.isoformat()}
+        return self.client.post(f"/api/courier/trips/{trip_id}/reports", json=body, headers=self.courier())
+
+    def feed(self, name: str = "trips") -> list[Event]:
+        return [Event.model_validate(item) for item in self.client.get(f"/feeds/{name}").json()]
+
+    def knows_the_city(self) -> None:
+        eventually(lambda: self.client.get("/health/ready").status_code == 200, "product has the city's map")
+
+    def metric(self, name: str) -> float:
+        lines = self.client.get("/metrics").text.splitlines()
+        return float(next(line.rsplit(" ", 1)[1] for line in lines if line.startswith(name)))
+
+
+def a_tandem(folder: Path, stack: ExitStack, database_url: str = "", speed: float = 600, **settings: Any) -> Tandem:
+    """Start city, serving and product. The city has published its map and a reading."""
+    clock = Clock(time_zone="Europe/Berlin", city_start=START, wall_start=time.time(), speed=speed)
+    clock.save(folder / "clock.json")
+    city, serving = FakeCity(folder), FakeServing()
+    city.publish(
+        a_map(), Conditions(at=clock.now() + timedelta(hours=2), rain_mm_h=0.4, temperature_c=17, city_pace=1.1)
+    )
+    chosen = Settings(
+        var=folder,
+        city_url=stack.enter_context(running(city.app)),
+        serving_url=stack.enter_context(running(serving.app)),
+        product_database_url=database_url,
+        **settings,
+    )
+    url = stack.enter_context(running(build(chosen)))
+    client = stack.enter_context(httpx.Client(base_url=url, timeout=20))
+    tandem = Tandem(chosen, client, city, serving, clock, stack)
+    tandem.knows_the_city()
+    return tandem
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as entered:
+        yield entered
+
+
+@pytest.fixture
+def tandem(tmp_path: Path, stack: ExitStack) -> Tandem:
+    return a_tandem(tmp_path, stack)
+
+
+def nobody_listens_here() -> str:
+    """A URL where connecting is refused."""
+    return f"http://127.0.0.1:{free_port()}"
