@@ -1,0 +1,32 @@
+"""The city process:  python -m data.city"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from chassis.databases import open_database
+from chassis.feed_store import FeedStore
+from chassis.service import listen, log_to_stderr
+from chassis.tokens import read_token
+from contracts.clock import Clock
+from data.city.keeper import Keeper
+from data.city.log import METADATA, IncidentLog
+from data.city.reference import City
+from data.city.service import city_app
+from data.settings import Settings
+
+
+def build(settings: Settings) -> FastAPI:
+    """Wire the city."""
+    engine = open_database(settings.database_url("city"), METADATA)
+    feed = FeedStore(engine, "conditions", METADATA)
+    clock = Clock.load(settings.clock_file)
+    keeper = Keeper(City(settings.city_seed), IncidentLog(engine), feed, clock, settings.clock_file)
+    tokens = settings.tokens_file
+    return city_app(keeper, read_token(tokens, "courier"), read_token(tokens, "control"))
+
+
+if __name__ == "__main__":
+    log_to_stderr("city")
+    settings = Settings()
+    listen(build(settings), settings.bind, settings.city_port, "city")
