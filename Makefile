@@ -1,0 +1,66 @@
+# Tandem's targets. Each sets up by itself; `make` alone lists them.
+#   PYTHON=python3.12       the Python that makes .venv (3.11 or newer)
+#   TORCH_INDEX=<url>       install torch from this package index first (for example a CPU-only one)
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+export PYTHON TORCH_INDEX
+
+.DEFAULT_GOAL := help
+.PHONY: help setup run stop incident kill test test-loop test-browser test-postgres loadtest check lint types clean lock fresh compose-env
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## create .venv and install from the lock file (only when it changed)
+
+$(READY): pyproject.toml requirements.lock
+	@bash deploy/setup.sh $(READY)
+
+run: $(READY)  ## run Tandem in the foreground; FOR=300 ends by itself after that many seconds and checks itself
+	@$(BIN)/python -m deploy.run $(if $(FOR),--for $(FOR))
+
+stop: $(READY)  ## end a Tandem that lost its terminal
+	@$(BIN)/python -m deploy.stop
+
+incident: $(READY)  ## start an incident in the running city: NAME=bridge-closed, miles, weather-outage, calm
+	@$(BIN)/python -m deploy.incident $(or $(NAME),$(error NAME is not set, try: make incident NAME=bridge-closed))
+
+kill: $(READY)  ## kill one running process for a lesson; it comes back: P=serving
+	@$(BIN)/python -m deploy.kill $(or $(P),$(error P is not set, try: make kill P=serving))
+
+test: $(READY)  ## all quick tests, under three minutes
+	@$(BIN)/python -m pytest -m "not slow"
+
+test-loop: $(READY)  ## the whole loop with real processes: an incident, a decision, a promotion (up to 10 minutes)
+	@$(BIN)/python -m pytest -m slow tests/system
+
+test-browser: $(READY)  ## the product's and monitoring's pages in a real browser
+	@$(BIN)/python -m pytest tests/browser
+
+test-postgres: $(READY)  ## what touches a database, on Postgres too
+	@$(BIN)/python -m pytest tests/chassis
+
+loadtest: $(READY)  ## constant arrivals against a Tandem of its own, judged by requirements.toml
+	@$(BIN)/python -m loadtests.run
+
+check: lint types  ## lint, types and every test, the slow ones included
+	@$(BIN)/python -m pytest
+
+lint: $(READY)  ## style, formatting and the boundaries between teams
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+
+types: $(READY)  ## mypy, strict
+	@$(BIN)/mypy
+
+clean:  ## forget all state of Tandem: history, trips, models (var/)
+	rm -rf var reports
+
+lock: $(READY)  ## write requirements.lock from what a fresh install of pyproject.toml resolves to
+	@bash deploy/lock.sh
+
+fresh:  ## clone the last commit into a new folder, then set up and test there
+	@folder=$$(mktemp -d) && git clone -q . $$folder/tandem && $(MAKE) -C $$folder/tandem test && rm -rf $$folder
+
+compose-env:  ## write .env for docker compose with a new database password, unless it is there
+	@test -f .env || (umask 077 && echo "POSTGRES_PASSWORD=$$($(PYTHON) -c 'import secrets; print(secrets.token_urlsafe(24))')" > .env && echo "wrote .env")

@@ -1,0 +1,94 @@
+"""Run Tandem in the foreground:  python -m deploy.run [--for SECONDS]"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+from rich.console import Console
+
+from contracts.clock import Clock
+from contracts.problems import TandemError
+from deploy import smoke
+from deploy.checklist import Checklist, steps
+from deploy.outsider import Outsider
+from deploy.ports import refuse_taken_ports
+from deploy.prepare import KEEP_EVERY_S, keep, prepare
+from deploy.settings import DeploySettings
+from deploy.supervisor import Tandem
+
+LOOK_EVERY_S = 0.25
+
+
+def run(settings: DeploySettings, seconds: float | None, console: Console) -> bool:
+    """Run until Ctrl-C (KeyboardInterrupt), or for some wall seconds from the first page on and then check.
+
+    Answers whether that check passed.
+    """
+    warm = settings.clock_file.is_file()
+    console.print(f"Tandem starts {'warm' if warm else 'from nothing: first it needs a history'} in {settings.var}")
+    clock = prepare(settings)
+    try:
+        with Tandem(settings) as tandem:
+            _until_over(tandem, clock, settings, seconds, console)
+            return smoke.passes(settings, console)
+    finally:
+        keep(clock, settings)
+
+
+def _until_over(
+    tandem: Tandem, clock: Clock, settings: DeploySettings, seconds: float | None, console: Console
+) -> None:
+    checklist = Checklist(steps(Outsider(settings)), console, f"{settings.var}/logs")
+    opened: float | None = None  # monotonic second at which the pages were open
+    kept = 0.0
+    with console.status("") as line:
+        while seconds is None or opened is None or time.monotonic() < opened + seconds:
+            tandem.check()
+            checklist.look()
+            if opened is None and checklist.waiting_for != "pages answer":
+                opened = time.monotonic()
+                _print_pages(settings, console)
+            if time.monotonic() - kept > KEEP_EVERY_S:
+                keep(clock, settings)
+                kept = time.monotonic()
+            wait = f"waiting for: {checklist.waiting_for}" if checklist.todo else "Ctrl-C ends Tandem"
+            line.update(f"{clock.now():%A %H:%M} in the city · {wait}")
+            time.sleep(LOOK_EVERY_S)
+
+
+def _print_pages(settings: DeploySettings, console: Console) -> None:
+    console.print(
+        f"  customers    {settings.url('product')}/\n"
+        f"  dispatchers  {settings.url('product')}/dispatch\n"
+        f"  quality      {settings.url('monitoring')}/\n"
+        f"  logs         {settings.var}/logs/",
+        highlight=False,
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The launcher's exit status: 0 after Ctrl-C or a passed check, 1 after a fault."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--for", dest="seconds", type=float, help="end by itself after so many seconds, then check")
+    seconds = parser.parse_args(arguments).seconds
+    console = Console(soft_wrap=True)
+    for number in (signal.SIGINT, signal.SIGTERM):  # both end Tandem in order, even where a shell ignores SIGINT
+        signal.signal(number, signal.default_int_handler)
+    try:
+        settings = DeploySettings()
+        refuse_taken_ports(settings)
+        return 0 if run(settings, seconds, console) else 1
+    except KeyboardInterrupt:
+        console.print("Tandem has ended; `make run` goes on from here")
+        return 0 if seconds is None else 130
+    except TandemError as error:
+        console.print(f"[red]{error}[/]")
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
