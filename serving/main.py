@@ -1,0 +1,71 @@
+"""Serving's wiring, in this one place."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import FastAPI
+from sqlalchemy import MetaData
+
+from chassis.databases import open_database
+from chassis.feed_routes import feed_routes
+from chassis.feed_store import FeedStore, feed_tables
+from chassis.followers import Follower, cursor_table
+from chassis.service import make_app
+from chassis.tokens import read_token
+from contracts import requirements
+from contracts.clock import Clock
+from serving.bundles import BundleRefused
+from serving.conductor import Conductor, RolloutFollower, seal_table
+from serving.desk import EstimateDesk, Shadow
+from serving.edge import Edge
+from serving.journal import Journal
+from serving.metrics import Metrics
+from serving.rollout import NotApplicable
+from serving.routes import answer_unavailable, estimate_routes, rollout_routes
+from serving.settings import Settings
+
+
+def build(settings: Settings) -> FastAPI:
+    """The service: bundles of the last rollout loaded, nothing started."""
+    metadata = MetaData()
+    feed_tables(metadata)
+    cursors, seals = cursor_table(metadata), seal_table(metadata)
+    engine = open_database(settings.database_url("serving"), metadata)
+    estimates, rollout = FeedStore(engine, "estimates", metadata), FeedStore(engine, "rollout", metadata)
+    clock = Clock.load(settings.clock_file)
+    metrics = Metrics(requirements.load())
+
+    conductor = Conductor(engine, rollout, seals, settings.bundles, clock, metrics)
+    conductor.start()
+    journal = Journal(estimates)
+    shadow = Shadow(settings.serving_shadow_budget_s)
+    desk = EstimateDesk(conductor, journal, shadow, clock, metrics, settings.serving_most_waiting_trips)
+    followers = [
+        RolloutFollower(conductor, settings.url("model"), "bundles", cursors),
+        RolloutFollower(conductor, settings.url("monitoring"), "decisions", cursors),
+    ]
+    for follower in followers:
+        _show_lag(metrics, follower)
+
+    app = make_app(
+        "serving",
+        metrics.registry,
+        ready=lambda: None if "champion" in conductor.fleet.bundles else "no champion: wait for the first release",
+        background={"journal": journal.run}
+        | {
+            f"follow {follower.feed}": lambda stop, it=follower: it.follow(stop, settings.serving_feed_wait_s)
+            for follower in followers
+        },
+        statuses={NotApplicable: 409, BundleRefused: 409},
+    )
+    answer_unavailable(app)
+    app.include_router(estimate_routes(desk))
+    app.include_router(rollout_routes(conductor, rollout, read_token(settings.tokens_file, "control")))
+    app.include_router(feed_routes(estimates, rollout))
+    app.add_middleware(Edge, metrics=metrics, largest_body_bytes=settings.serving_largest_body_bytes)
+    return app
+
+
+def _show_lag(metrics: Metrics, follower: Follower) -> None:
+    metrics.lag.labels(follower.feed).set_function(lambda: time.time() - follower.last_answer)

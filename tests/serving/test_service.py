@@ -1,0 +1,329 @@
+"""The service over real sockets: answers, shadow, canary, problems, metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from contracts.estimates import EstimateAnswered, EstimatesAnswer
+from contracts.requirements import load
+from serving.bundles import Said
+from serving.desk import Shadow
+from serving.rollout import in_canary
+from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle, quantiles_of
+
+
+def answered(service) -> list[EstimateAnswered]:
+    return [EstimateAnswered.model_validate(event["data"]) for event in service.feed("estimates")]
+
+
+@pytest.fixture
+def champion(place):
+    """A service whose champion is bundle 1, two minutes a kilometre."""
+    place.upstream.release(make_bundle(place.bundles, "1"))
+    with place.serving() as service:
+        service.until_serving(champion="1")
+        yield service
+
+
+def challenge(place, service, version: str = "2", **how) -> None:
+    place.upstream.release(make_bundle(place.bundles, version, **how))
+    service.until_serving(challenger=version)
+
+
+def test_it_imports_no_heavy_library():
+    script = (
+        "import sys, serving.__main__, serving.main;"
+        "print([m for m in ('torch', 'pandas', 'polars', 'pandera', 'mlflow', 'onnxruntime') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "['onnxruntime']"
+
+
+def test_answers_come_in_order_and_each_is_in_the_feed_first(champion):
+    trips = [a_trip("a", distance_km=2.0), a_trip("b", distance_km=8.0)]
+
+    answer = EstimatesAnswer.model_validate(champion.estimate(*trips).json())
+    records = answered(champion)
+
+    assert [estimate.trip_id for estimate in answer.estimates] == ["a", "b"]
+    for estimate, trip, record in zip(answer.estimates, trips, records, strict=True):
+        assert estimate.status == "estimated"
+        assert estimate.quantiles.p50_min == pytest.approx(quantiles_of(trip.distance_km).p50_min, abs=0.001)
+        assert record.estimate_id == estimate.estimate_id
+        assert record.trip == trip
+        assert record.shown == "1"
+        assert [(said.role, said.quantiles) for said in record.answers] == [("champion", estimate.quantiles)]
+
+
+def test_a_full_batch_is_answered_and_one_more_is_refused(champion):
+    trips = [a_trip(f"t{number}") for number in range(256)]
+    assert len(champion.estimate(*trips).json()["estimates"]) == 256
+    assert champion.estimate(*trips, a_trip("one-more")).status_code == 422
+    assert champion.estimate().status_code == 422
+
+
+def test_out_of_scope_is_an_answer(champion):
+    (estimate,) = champion.estimate(a_trip(dropoff_zone=900)).json()["estimates"]
+    assert estimate["status"] == "out_of_scope"
+    assert "dropoff_zone 900" in estimate["reason"]
+    (record,) = answered(champion)
+    assert record.answers[0].quantiles is None
+    assert record.answers[0].reason == estimate["reason"]
+
+
+def test_the_challenger_answers_in_shadow_and_nobody_is_shown_it(place, champion):
+    challenge(place, champion, minutes_per_km=4.0)
+
+    (estimate,) = champion.estimate(a_trip(distance_km=10)).json()["estimates"]
+
+    assert estimate["bundle_version"] == "1"
+    record = answered(champion)[-1]
+    assert [(said.role, said.bundle_version) for said in record.answers] == [("champion", "1"), ("challenger", "2")]
+    assert record.answers[1].quantiles.p50_min == pytest.approx(45, abs=0.001)
+
+
+def test_without_a_challenger_the_previous_champion_answers_in_shadow(place, champion):
+    challenge(place, champion, minutes_per_km=4.0)
+    assert champion.control("promote").status_code == 200
+    assert champion.rollout()["previous"] == "1"
+
+    (estimate,) = champion.estimate(a_trip()).json()["estimates"]
+
+    assert estimate["bundle_version"] == "2"
+    assert [(said.role, said.bundle_version) for said in answered(champion)[-1].answers] == [
+        ("champion", "2"),
+        ("previous", "1"),
+    ]
+
+
+@pytest.mark.parametrize("fault", ["nan", "crossing", "throws"])
+def test_a_challenger_that_misbehaves_is_recorded_and_fails_nobody(place, champion, fault):
+    challenge(place, champion, misbehaves=fault)
+
+    answer = champion.estimate(a_trip(distance_km=SOUND_UP_TO_KM + 5))
+
+    assert answer.json()["estimates"][0]["bundle_version"] == "1"
+    said = answered(champion)[-1].answers[1]
+    assert said.quantiles is None
+    assert said.reason
+    assert champion.metric('tandem_estimates_total{role="challenger",status="misbehaved"}') == 1
+
+
+@pytest.mark.parametrize("fault", ["nan", "crossing", "throws"])
+def test_a_champion_that_misbehaves_reaches_no_customer(place, fault):
+    place.upstream.release(make_bundle(place.bundles, "1", misbehaves=fault))
+    with place.serving() as service:
+        service.until_serving(champion="1")
+
+        answer = service.estimate(a_trip("good"), a_trip("bad", distance_km=SOUND_UP_TO_KM + 5))
+
+        assert answer.status_code == 503
+        problem = answer.json()
+        assert problem["type"] == "/problems/bundle-misbehaves"
+        assert "bundle 1" in problem["detail"]
+        assert int(answer.headers["Retry-After"]) > 0
+        assert service.feed("estimates") == []
+        assert service.metric('tandem_estimates_total{role="champion",status="misbehaved"}') >= 1
+        assert service.estimate(a_trip("good")).status_code == 200
+
+
+class StuckBundle:
+    """Answers only when it is let go."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+
+    def answer(self, trips):
+        assert self.let_go.wait(20)
+        return [Said("out_of_scope", reason="late")] * len(trips)
+
+
+def test_a_stuck_shadow_delays_an_answer_by_its_budget_once(trip):
+    async def story():
+        shadow, stuck = Shadow(budget_s=0.05), StuckBundle()
+        first = await shadow.ask(stuck, [trip])
+        second = await shadow.ask(stuck, [trip, trip])
+        stuck.let_go.set()
+        while not shadow._late.done():
+            await asyncio.sleep(0.01)
+        return first, second, await shadow.ask(stuck, [trip])
+
+    first, second, third = asyncio.run(story())
+    assert first == [Said("misbehaved", reason="no answer within 0.05 s")]
+    assert second == [Said("misbehaved", reason="still busy with an earlier request")] * 2
+    assert third == [Said("out_of_scope", reason="late")]
+
+
+def test_a_canary_shows_the_challenger_to_its_share_and_always_to_the_same_trips(place, champion):
+    challenge(place, champion, minutes_per_km=4.0)
+    state = champion.control("canary", canary_share=0.3).json()
+    assert (state["mode"], state["canary_share"]) == ("canary", 0.3)
+    trips = [a_trip(f"t{number}") for number in range(200)]
+
+    rounds = [[it["bundle_version"] for it in champion.estimate(*trips).json()["estimates"]] for _ in range(2)]
+
+    assert rounds[0] == rounds[1] == ["2" if in_canary(trip.trip_id, 0.3) else "1" for trip in trips]
+    assert set(rounds[0]) == {"1", "2"}
+    assert [record.shown for record in answered(champion)[:200]] == rounds[0]
+
+
+def test_a_canary_trip_gets_the_champions_answer_where_the_challenger_has_none(place, champion):
+    challenge(place, champion, misbehaves="nan")
+    champion.control("canary", canary_share=1.0)
+
+    short, long = champion.estimate(a_trip("s"), a_trip("l", distance_km=SOUND_UP_TO_KM + 5)).json()["estimates"]
+
+    assert (short["bundle_version"], long["bundle_version"]) == ("2", "1")
+    assert long["quantiles"]["p50_min"] == pytest.approx(115, abs=0.001)
+
+
+def test_without_a_champion_it_is_live_not_ready_and_answers_503(place, trip):
+    with place.serving() as service:
+        assert service.client.get("/health/live").status_code == 200
+        assert service.client.get("/health/ready").status_code == 503
+        answer = service.estimate(trip)
+        assert answer.status_code == 503
+        assert answer.json()["type"] == "/problems/no-champion"
+        assert int(answer.headers["Retry-After"]) > 0
+
+        place.upstream.release(make_bundle(place.bundles, "1"))
+        service.until(lambda: service.client.get("/health/ready").status_code == 200, "it is ready")
+
+
+@pytest.mark.parametrize(
+    ("change", "field", "value"),
+    [
+        ({"distance_km": 0.0}, "trips.0.distance_km", 0.0),
+        ({"pickup_zone": 2000}, "trips.0.pickup_zone", 2000),
+        ({"vehicle": "rocket"}, "trips.0.vehicle", "rocket"),
+        ({"wind": 3}, "trips.0.wind", 3),
+        ({"requested_at": "2026-06-01T09:00:00"}, "trips.0.requested_at", "2026-06-01T09:00:00"),
+    ],
+)
+def test_bad_input_is_a_problem_that_names_field_value_and_rule(champion, trip, change, field, value):
+    answer = champion.client.post("/v1/estimates", json={"trips": [trip.model_dump(mode="json") | change]})
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    fault = answer.json()["errors"][0]
+    assert (fault["field"], fault["value"]) == (field, value)
+    assert fault["rule"]
+
+
+def test_json_that_is_none_is_a_400(champion):
+    answer = champion.client.post("/v1/estimates", content='{"trips": [', headers={"content-type": "application/json"})
+    assert answer.status_code == 400
+    assert answer.json()["type"] == "/problems/malformed-json"
+
+
+def test_nan_in_a_body_is_refused(champion, trip):
+    body = json.dumps({"trips": [trip.model_dump(mode="json") | {"distance_km": float("nan")}]})
+    answer = champion.client.post("/v1/estimates", content=body, headers={"content-type": "application/json"})
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_that_is_too_large_is_a_413(place, chunked):
+    with place.serving(serving_largest_body_bytes=10_000) as service:
+        body = b"[" + b" " * 20_000
+        content = iter([body[:9_000], body[9_000:]]) if chunked else body
+        answer = service.client.post("/v1/estimates", content=content, headers={"content-type": "application/json"})
+        assert answer.status_code == 413
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert "10000 bytes" in answer.json()["detail"]
+
+
+def test_a_request_id_is_given_back_or_made(champion, trip):
+    kept = champion.estimate(trip, headers={"X-Request-Id": "quote-77"})
+    assert kept.headers["X-Request-Id"] == "quote-77"
+    made = {champion.estimate(trip).headers["X-Request-Id"] for _ in range(2)}
+    assert len(made) == 2
+    foreign = champion.estimate(trip, headers={"X-Request-Id": "a b{}"}).headers["X-Request-Id"]
+    assert foreign != "a b{}"
+
+
+def test_when_too_many_trips_wait_the_next_is_refused_at_once(place, trip):
+    place.upstream.release(make_bundle(place.bundles, "1"))
+    with place.serving(serving_most_waiting_trips=256) as service, ThreadPoolExecutor(1) as caller:
+        service.until_serving(champion="1")
+        stuck = sqlite3.connect(place.var / "serving.db", isolation_level=None)
+        stuck.execute("BEGIN IMMEDIATE")  # nothing can be committed while this is held
+        waiting = caller.submit(service.estimate, *[a_trip(f"t{number}") for number in range(256)])
+        service.until(lambda: service.metric("tandem_waiting_trips") == 256, "256 trips wait")
+
+        refused = service.estimate(trip)
+
+        assert refused.status_code == 503
+        assert refused.json()["type"] == "/problems/queue-full"
+        assert int(refused.headers["Retry-After"]) > 0
+        assert not waiting.done()
+        stuck.execute("ROLLBACK")
+        assert waiting.result(20).status_code == 200
+        assert service.estimate(trip).status_code == 200
+
+
+def test_an_answer_that_cannot_be_recorded_is_not_sent(champion, place, trip):
+    database = sqlite3.connect(place.var / "serving.db")
+    database.execute("ALTER TABLE feed_events RENAME TO lost")
+    refused = champion.estimate(trip)
+    assert refused.status_code == 503
+    assert refused.json()["type"] == "/problems/not-recorded"
+    database.execute("ALTER TABLE lost RENAME TO feed_events")
+    assert champion.estimate(trip).status_code == 200
+    assert len(champion.feed("estimates")) == 1
+
+
+def test_many_callers_at_once_are_all_recorded_once(champion):
+    with ThreadPoolExecutor(16) as callers:
+        answers = list(callers.map(lambda number: champion.estimate(a_trip(f"t{number}")), range(200)))
+    told = [answer.json()["estimates"][0]["estimate_id"] for answer in answers]
+    recorded = [record.estimate_id for record in answered(champion)]
+    assert len(set(told)) == 200
+    assert sorted(recorded) == sorted(told)
+
+
+def test_metrics_count_answers_and_every_latency_limit_is_a_bucket_edge(champion, trip):
+    champion.estimate(trip, a_trip("out", pickup_zone=900))
+    champion.estimate()
+    assert champion.metric('tandem_estimates_total{role="champion",status="estimated"}') == 1
+    assert champion.metric('tandem_estimates_total{role="champion",status="out_of_scope"}') == 1
+    assert champion.metric('tandem_estimate_requests_total{code="200"}') == 1
+    assert champion.metric('tandem_estimate_requests_total{code="422"}') == 1
+    assert champion.metric("tandem_estimate_seconds_count") == 1
+    text = champion.client.get("/metrics").text
+    for requirement in ("estimate-latency-p95", "estimate-latency-p99", "estimate-wait"):
+        edge = load()[requirement].ceiling / 1000
+        assert f'tandem_estimate_seconds_bucket{{le="{edge}"}}' in text
+    assert 'tandem_rollout_info{canary_share="",challenger="",champion="1",mode="shadow",previous=""} 1.0' in text
+    assert champion.metric('tandem_feed_follow_lag_seconds{feed="bundles"}') < 5
+
+
+def test_the_published_interface_documents_its_problems(champion):
+    paths = champion.client.get("/openapi.json").json()["paths"]
+    for status in ("400", "413", "422", "503"):
+        content = paths["/v1/estimates"]["post"]["responses"][status]["content"]
+        assert content["application/problem+json"]["schema"]["$ref"].endswith("/Problem")
+    assert {"401", "409"} <= paths["/v1/rollout"]["post"]["responses"].keys()
+
+
+def test_only_the_control_token_changes_the_rollout(champion):
+    body = {"action": "roll_back", "reason": "test"}
+    assert champion.client.post("/v1/rollout", json=body).status_code == 401
+    wrong = champion.client.post("/v1/rollout", json=body, headers={"Authorization": "Bearer courier"})
+    assert wrong.status_code == 401
+    conflict = champion.control("roll_back")
+    assert conflict.status_code == 409
+    assert "no previous bundle" in conflict.json()["detail"]
+    assert champion.rollout()["champion"] == "1"
+
+
+def test_an_unknown_path_is_a_problem_too(champion):
+    answer = champion.client.get("/nowhere")
+    assert (answer.status_code, answer.json()["type"]) == (404, "/problems/http-404")
