@@ -1,0 +1,211 @@
+"""Intake judges one batch of completed trips: values in, verdict out.
+
+Rows in = rows accepted + rows refused; nothing is dropped. A row is held against the table schema of the contract,
+then against rules across its fields; what is left is held against the batch rules. A long duration is no reason.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import NoneType
+from typing import Any
+
+import polars as pl
+from pandera.errors import SchemaErrors
+from pydantic import ValidationError
+
+from contracts.requirements import Requirement
+from contracts.snapshots import BatchJudged
+from contracts.tables import TIME, dtypes, schema
+from contracts.trips import CompletedTrip, columns
+from data.batch_rules import ZoneReference
+from data.quarantine import Refused
+
+Row = dict[str, Any]
+ROW = "row_number"  # ties a row of the frame to the row as it came
+PYTHON_TYPES: dict[Any, set[type]] = {
+    pl.Int64: {int},
+    pl.Float64: {float, int, NoneType},
+    pl.String: {str, NoneType},
+    pl.Boolean: {bool},
+    TIME: {str, NoneType},
+}
+SLACK = timedelta(hours=1)  # a warm start resumes a little before the last event: the future begins later than that
+ROUNDING_MIN = 1 / 60
+MAY_MISS = [
+    name
+    for name, column in columns(CompletedTrip).items()
+    if column.owner == "city" and column.model_input and not CompletedTrip.model_fields[name].is_required()
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What became of a batch."""
+
+    accepted: pl.DataFrame
+    refused: list[Refused]
+    judged: BatchJudged
+
+    @property
+    def event_type(self) -> str:
+        """Type of the event that tells of it."""
+        return "batch.accepted" if self.judged.rows_accepted else "batch.quarantined"
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """The rules as they stand now: the zones' reference, the batch rule's limit, the present (city time)."""
+
+    reference: ZoneReference
+    route_ratio: Requirement
+    now: datetime
+
+    def judge(self, batch_id: str, rows: Sequence[Row], known: Collection[str] = ()) -> Verdict:
+        """Judge rows as they came over the wire. `known` are those of their trip ids that were accepted before."""
+        frame, refused = _read(rows)
+        return self.judge_frame(batch_id, frame, rows.__getitem__, known, refused)
+
+    def judge_frame(
+        self,
+        batch_id: str,
+        frame: pl.DataFrame,
+        row: Callable[[int], Row],
+        known: Collection[str] = (),
+        refused: Sequence[Refused] = (),
+    ) -> Verdict:
+        """Judge rows already in a frame with the contract's columns and `ROW`; `row` answers a row as it came."""
+        refused = list(refused)
+        sound = self._keep_schema(frame, row, refused)
+        sound = _keep(sound, self._row_rules(), row, refused)
+        # Duplicates come last: the broken copy of a trip must not cost its sound one.
+        seen = pl.col("trip_id").is_in(list(known)) | ~pl.col("trip_id").is_first_distinct()
+        sound = _keep(sound, {"duplicate_trip": (seen, ["trip_id"])}, row, refused)
+        fault = self.reference.fault(sound, self.route_ratio)
+        accepted = sound.drop(ROW) if fault is None else sound.drop(ROW).clear()
+        if fault is not None:
+            refused += [Refused(self.route_ratio.id, fault[0], row(number)) for number in sound[ROW]]
+        judged = BatchJudged(
+            batch_id=batch_id,
+            rows_accepted=accepted.height,
+            rows_quarantined=len(refused),
+            reasons=dict(Counter(item.rule for item in refused)),
+            detail="" if fault is None else fault[1],
+            first_requested_at=sound["requested_at"].min(),
+            last_requested_at=sound["requested_at"].max(),
+            missing_share={name: frame[name].is_null().mean() for name in MAY_MISS} if frame.height else {},
+        )
+        return Verdict(accepted, refused, judged)
+
+    def _keep_schema(self, frame: pl.DataFrame, row: Callable[[int], Row], refused: list[Refused]) -> pl.DataFrame:
+        """The rows that the contract's table schema accepts; pydantic, the schema's twin, names what is wrong."""
+        try:
+            schema().validate(frame.drop(ROW), lazy=True)
+        except SchemaErrors as error:
+            cases = error.failure_cases.group_by("index", maintain_order=True).first()
+            if cases["index"].null_count():  # not a fault of a row: the frame itself was made wrongly
+                raise
+            numbers = frame[ROW].gather(cases["index"])
+            for number, case in zip(numbers, cases.iter_rows(named=True), strict=True):
+                rule, value = _fault(row(number)) or (f"{case['column']}.{case['check']}", case["failure_case"])
+                refused.append(Refused(rule, value, row(number)))
+            return frame.filter(~pl.col(ROW).is_in(numbers.implode()))
+        return frame
+
+    def _row_rules(self) -> dict[str, tuple[pl.Expr, list[str]]]:
+        """Rules across the fields of one row: what breaks it, and which fields to show."""
+        zones = [zone.zone for zone in self.reference.zones]
+        minutes = (pl.col("ended_at") - pl.col("booked_at")).dt.total_microseconds() / 60e6
+        crossed = (pl.col("p10_min") > pl.col("p50_min")) | (pl.col("p50_min") > pl.col("p90_min"))
+        delivered = pl.col("outcome") == "delivered"
+        return {
+            "unknown_zone": (
+                ~(pl.col("pickup_zone").is_in(zones) & pl.col("dropoff_zone").is_in(zones)),
+                ["pickup_zone", "dropoff_zone"],
+            ),
+            "booked_before_asked": (pl.col("booked_at") < pl.col("requested_at"), ["requested_at", "booked_at"]),
+            "ended_before_booked": (minutes < 0, ["booked_at", "ended_at"]),
+            "ended_in_the_future": (pl.col("ended_at") > self.now.astimezone(UTC) + SLACK, ["ended_at"]),
+            "picked_up_outside_trip": (
+                ~pl.col("picked_up_at").is_between("booked_at", "ended_at"),
+                ["booked_at", "picked_up_at", "ended_at"],
+            ),
+            "duration_without_delivery": (
+                delivered != pl.col("duration_min").is_not_null(),
+                ["outcome", "duration_min"],
+            ),
+            "duration_is_not_its_times": (
+                (pl.col("duration_min") - minutes).abs() > ROUNDING_MIN,
+                ["booked_at", "ended_at", "duration_min"],
+            ),
+            "estimate_crosses": (crossed, ["p10_min", "p50_min", "p90_min"]),
+        }
+
+
+def _keep(
+    frame: pl.DataFrame,
+    rules: dict[str, tuple[pl.Expr, list[str]]],
+    row: Callable[[int], Row],
+    refused: list[Refused],
+) -> pl.DataFrame:
+    """The rows that break no rule; the others are appended to `refused` under the first rule each broke."""
+    first = pl.coalesce(pl.when(broken).then(pl.lit(name)) for name, (broken, _) in rules.items())
+    judged = frame.with_columns(rule=first)
+    for item in judged.filter(pl.col("rule").is_not_null()).iter_rows(named=True):
+        value = {name: item[name] for name in rules[item["rule"]][1]}
+        refused.append(Refused(item["rule"], value, row(item[ROW])))
+    return judged.filter(pl.col("rule").is_null()).drop("rule")
+
+
+def _read(rows: Sequence[Row]) -> tuple[pl.DataFrame, list[Refused]]:
+    """Wire rows as a frame, and those that can't be in one. A batch whose rows all have the right types is read by
+    column; any other is read row by row, about thirty times slower."""
+    frame = _by_column(rows)
+    if frame is not None:
+        return frame.with_row_index(ROW), []
+    refused, numbers, read = [], [], []
+    for number, row in enumerate(rows):
+        fault = _fault(row)
+        if fault is None:
+            numbers.append(number)
+            read.append(CompletedTrip.model_validate(row).model_dump())
+        else:
+            refused.append(Refused(*fault, row))
+    frame = pl.DataFrame(read, schema=dtypes())
+    return frame.insert_column(0, pl.Series(ROW, numbers, dtype=pl.UInt32)), refused
+
+
+def _by_column(rows: Sequence[Row]) -> pl.DataFrame | None:
+    """The frame of rows that have all fields and plain types, else None. Polars would take "5" or true for a 5."""
+    types = dtypes()
+    if any(row.keys() != types.keys() for row in rows):
+        return None
+    cells = {name: [row[name] for row in rows] for name in types}
+    if any(not set(map(type, cells[name])) <= PYTHON_TYPES[kind] for name, kind in types.items()):
+        return None
+    wire = {name: pl.String if kind == TIME else kind for name, kind in types.items()}
+    times = [
+        pl.col(name).str.to_datetime("%+", time_unit="us", time_zone="UTC")
+        for name, kind in types.items()
+        if kind == TIME
+    ]
+    try:
+        return pl.DataFrame(cells, schema=wire).with_columns(times)
+    except (pl.exceptions.PolarsError, ValueError, OverflowError, TypeError):
+        return None
+
+
+def _fault(row: Row) -> tuple[str, Any] | None:
+    """The first fault of a row as the wire model sees it: rule and value."""
+    try:
+        CompletedTrip.model_validate(row)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":  # whose name is the producer's: not part of a rule's name
+            return "unknown_field", {field: first["input"]}
+        return f"{field}.{first['type']}", None if first["type"] == "missing" else first["input"]
+    return None
