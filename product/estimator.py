@@ -108,7 +108,7 @@ def read_answer(body: bytes, trip_id: str) -> Answered | Unanswered:
         estimates = EstimatesAnswer.model_validate_json(body).estimates
     except ValidationError as error:
         first = error.errors()[0]
-        return Unanswered("wrong", f"{'.'.join(map(str, first['loc']))}: {first['msg']}"[:200])
+        return Unanswered("wrong", f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}"[:200])
     if len(estimates) != 1 or estimates[0].trip_id != trip_id:
         return Unanswered("wrong", f"asked for trip {trip_id}, answered {[item.trip_id for item in estimates]}"[:200])
     only = estimates[0]

@@ -16,7 +16,7 @@ import pytest
 from chassis.tokens import read_token
 from contracts.bookings import Quote
 from contracts.clock import Clock
-from contracts.conditions import Conditions
+from contracts.conditions import CityMap, Conditions
 from contracts.feeds import Event
 from product.main import build
 from product.settings import Settings
@@ -71,28 +71,38 @@ class Tandem:
 
     def metric(self, name: str) -> float:
         lines = self.client.get("/metrics").text.splitlines()
-        return float(next(line.rsplit(" ", 1)[1] for line in lines if line.startswith(name)))
+        return next((float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(name)), 0.0)
 
 
-def a_tandem(folder: Path, stack: ExitStack, database_url: str = "", speed: float = 600, **settings: Any) -> Tandem:
-    """Start city, serving and product. The city has published its map and a reading."""
-    clock = Clock(time_zone="Europe/Berlin", city_start=START, wall_start=time.time(), speed=speed)
+def a_tandem(
+    folder: Path,
+    stack: ExitStack,
+    *,
+    database_url: str = "",
+    serving_url: str = "",
+    knows: bool = True,
+    city_map: CityMap | None = None,
+    **settings: Any,
+) -> Tandem:
+    """Start city, serving and product. Where product `knows` it, the city has published its map and a reading."""
+    clock = Clock(time_zone="Europe/Berlin", city_start=START, wall_start=time.time(), speed=600)
     clock.save(folder / "clock.json")
     city, serving = FakeCity(folder), FakeServing()
-    city.publish(
-        a_map(), Conditions(at=clock.now() + timedelta(hours=2), rain_mm_h=0.4, temperature_c=17, city_pace=1.1)
-    )
+    if knows:
+        ahead = clock.now() + timedelta(hours=2)  # so that it stays fresh for as long as a test runs
+        city.publish(city_map or a_map(), Conditions(at=ahead, rain_mm_h=0.4, temperature_c=17, city_pace=1.1))
     chosen = Settings(
         var=folder,
         city_url=stack.enter_context(running(city.app)),
-        serving_url=stack.enter_context(running(serving.app)),
+        serving_url=serving_url or stack.enter_context(running(serving.app)),
         product_database_url=database_url,
         **settings,
     )
     url = stack.enter_context(running(build(chosen)))
     client = stack.enter_context(httpx.Client(base_url=url, timeout=20))
     tandem = Tandem(chosen, client, city, serving, clock, stack)
-    tandem.knows_the_city()
+    if knows:
+        tandem.knows_the_city()
     return tandem
 
 
@@ -105,6 +115,13 @@ def stack() -> Iterator[ExitStack]:
 @pytest.fixture
 def tandem(tmp_path: Path, stack: ExitStack) -> Tandem:
     return a_tandem(tmp_path, stack)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tandem]:
+    """One product for all tests of a module that leave no trace another one minds."""
+    with ExitStack() as entered:
+        yield a_tandem(tmp_path_factory.mktemp("shared"), entered)
 
 
 def nobody_listens_here() -> str:
