@@ -3,40 +3,42 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import onnxruntime as ort
+import onnxruntime as ort  # type: ignore[import-untyped]
 from pydantic import TypeAdapter, ValidationError
 
 from contracts.bundle import (
+    CHECKSUMS,
     FINGERPRINT_KEY,
     GOLDEN_TOLERANCE_MIN,
     OUTPUT,
     BundleError,
     GoldenTrip,
     Manifest,
+    digest,
     verify,
 )
 from contracts.estimates import Quantiles
 from contracts.trips import LEVELS, MODEL_INPUTS, TripRequest, fingerprint, model_inputs
 
-Status = Literal["estimated", "out_of_scope", "misbehaved"]
+Stage = Literal["event", "seal", "graph", "signature", "golden"]
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 GOLDEN = TypeAdapter(list[GoldenTrip])
 ORT_TYPES = {"int64": "tensor(int64)", "float32": "tensor(float)"}
-Stage = Literal["event", "seal", "graph", "signature", "golden"]
 
 
 class BundleRefused(BundleError):
     """The bundle must not serve; `stage` says which check it failed."""
 
     def __init__(self, stage: Stage, text: str) -> None:
-        super().__init__(text)
+        super().__init__(text[:500])
         self.stage = stage
 
 
@@ -44,23 +46,23 @@ class BundleRefused(BundleError):
 class Said:
     """What one bundle says of one trip: quantiles, or the reason why there are none."""
 
-    status: Status
+    status: Literal["estimated", "out_of_scope", "misbehaved"]
     quantiles: Quantiles | None = None
     reason: str | None = None
 
 
 class LoadedBundle:
-    """A verified bundle with its graph in memory; it never changes."""
+    """A verified bundle with its graph in memory; it never changes. `seal` is the digest of its checksums."""
 
-    def __init__(self, manifest: Manifest, session: ort.InferenceSession) -> None:
-        self.manifest, self.version = manifest, manifest.version
-        self._session, self._zone = session, ZoneInfo(manifest.time_zone)
+    def __init__(self, manifest: Manifest, seal: str, session: ort.InferenceSession) -> None:
+        self.manifest, self.version, self.seal = manifest, manifest.version, seal
+        self.session, self.zone = session, ZoneInfo(manifest.time_zone)
 
     def minutes(self, trips: Sequence[TripRequest]) -> np.ndarray[Any, Any]:
         """The graph's own answer: minutes, shape (n_trips, 3), unchecked."""
-        columns = model_inputs(trips, self._zone)
+        columns = model_inputs(trips, self.zone)
         feed = {item.name: np.array(columns[item.name], dtype=item.dtype) for item in MODEL_INPUTS}
-        answer: np.ndarray[Any, Any] = self._session.run([OUTPUT], feed)[0]
+        answer: np.ndarray[Any, Any] = self.session.run([OUTPUT], feed)[0]
         return answer
 
     def answer(self, trips: Sequence[TripRequest]) -> list[Said]:
@@ -76,33 +78,42 @@ class LoadedBundle:
             rows = self.minutes(trips).tolist()
         except Exception as error:  # onnxruntime's errors share no base class but this
             return [Said("misbehaved", reason=f"the graph threw {type(error).__name__}: {error}"[:300])] * len(trips)
-        return [_sound(row) for row in rows]
+        return [_sound(*row) for row in rows]
 
 
-def _sound(row: list[float]) -> Said:
-    p10, p50, p90 = row
+def _sound(p10: float, p50: float, p90: float) -> Said:
     try:
         return Said("estimated", Quantiles(p10_min=p10, p50_min=p50, p90_min=p90))
     except ValidationError as error:
         return Said("misbehaved", reason=f"p10={p10}, p50={p50}, p90={p90} min: {error.errors()[0]['msg']}")
 
 
-def load(root: Path, version: str, checksums_sha256: str | None) -> LoadedBundle:
-    """Verify, load and warm a bundle. Raises `BundleRefused`, saying which check it failed and how."""
-    if not VERSION.fullmatch(version):
-        raise BundleRefused("seal", f"{version!r} is no bundle version: letters, digits, dots and dashes, 64 at most")
+def load(root: Path, version: str, seal: str | None) -> LoadedBundle:
+    """Verify, load and warm a bundle; `seal` is the digest of its checksums where the caller knows it.
+
+    Raises `BundleRefused`, saying which check it failed and how.
+    """
     folder = root / version
-    try:
-        manifest = verify(folder, checksums_sha256)
-    except (BundleError, OSError, UnicodeDecodeError) as error:
-        raise BundleRefused("seal", str(error)) from error
-    try:
-        bundle = LoadedBundle(manifest, _session(folder / "model.onnx"))
-    except Exception as error:  # onnxruntime's errors share no base class but this
-        raise BundleRefused("graph", f"{version}: cannot be loaded: {error}"[:500]) from error
-    _check_signature(version, bundle._session)
-    _check_golden(bundle, folder / "golden.json")
+    with _checking("seal", version):
+        if not VERSION.fullmatch(version):
+            raise BundleError("not a bundle version: letters, digits, dots and dashes, 64 at most")
+        manifest, sealed = verify(folder, seal), digest(folder / CHECKSUMS)
+    with _checking("graph", version):
+        bundle = LoadedBundle(manifest, sealed, _session(folder / "model.onnx"))
+    with _checking("signature", version):
+        _check_signature(bundle.session)
+    with _checking("golden", version):
+        _check_golden(bundle, GOLDEN.validate_json((folder / "golden.json").read_bytes()))
     return bundle
+
+
+@contextmanager
+def _checking(stage: Stage, version: str) -> Iterator[None]:
+    """Whatever goes wrong while a bundle is checked is a reason to refuse it, never one to stop serving."""
+    try:
+        yield
+    except Exception as error:  # files, JSON and onnxruntime fail in too many ways to name
+        raise BundleRefused(stage, f"{version}, {stage}: {error}") from error
 
 
 def _session(path: Path) -> ort.InferenceSession:
@@ -114,42 +125,24 @@ def _session(path: Path) -> ort.InferenceSession:
     return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def _check_signature(version: str, session: ort.InferenceSession) -> None:
-    made_for = session.get_modelmeta().custom_metadata_map.get(FINGERPRINT_KEY, "none")
-    if made_for != fingerprint():
-        raise BundleRefused(
-            "signature", f"{version}: its graph was made for contract {made_for[:12]}, ours is {fingerprint()[:12]}"
-        )
-    inputs = {item.name: (item.type, len(item.shape)) for item in session.get_inputs()}
-    expected = {item.name: (ORT_TYPES[item.dtype], 1) for item in MODEL_INPUTS}
-    if inputs != expected:
-        odd = sorted(set(inputs.items()) ^ set(expected.items()))
-        raise BundleRefused("signature", f"{version}: inputs differ from the contract's in {odd}")
-    if any(isinstance(item.shape[0], int) for item in session.get_inputs()):
-        raise BundleRefused(
-            "signature", f"{version}: takes batches of one fixed size; export it with a free batch size"
-        )
+def _check_signature(session: ort.InferenceSession) -> None:
+    inputs = {item.name: (item.type, [isinstance(size, int) for size in item.shape]) for item in session.get_inputs()}
     outputs = [(item.name, item.type, item.shape[1:]) for item in session.get_outputs()]
-    if outputs != [(OUTPUT, ORT_TYPES["float32"], [len(LEVELS)])]:
-        raise BundleRefused("signature", f"{version}: outputs {outputs}, expected {OUTPUT} of shape (batch, 3)")
+    free_batch = [False]  # one dimension, whose size is no fixed number
+    for what, found, expected in (
+        ("contract", session.get_modelmeta().custom_metadata_map.get(FINGERPRINT_KEY), fingerprint()),
+        ("inputs", inputs, {item.name: (ORT_TYPES[item.dtype], free_batch) for item in MODEL_INPUTS}),
+        ("outputs", outputs, [(OUTPUT, ORT_TYPES["float32"], [len(LEVELS)])]),
+    ):
+        if found != expected:
+            raise BundleError(f"the graph's {what}: {found}, expected {expected}; export it under this contract")
 
 
-def _check_golden(bundle: LoadedBundle, path: Path) -> None:
-    try:
-        golden = GOLDEN.validate_json(path.read_bytes())
-    except ValidationError as error:
-        fault = error.errors()[0]
-        raise BundleRefused("golden", f"{bundle.version}: golden trip {fault['loc']}: {fault['msg']}") from error
+def _check_golden(bundle: LoadedBundle, golden: Sequence[GoldenTrip]) -> None:
     if not golden:
-        raise BundleRefused("golden", f"{bundle.version}: no golden trips, so nothing shows that it answers right")
+        raise BundleError("no golden trips, so nothing shows that it answers right")
     expected = np.array([[item.quantiles.p10_min, item.quantiles.p50_min, item.quantiles.p90_min] for item in golden])
-    trips = [item.trip for item in golden]
-    try:
-        bundle.minutes(trips[:1])  # the size that most requests have, so that the first of them finds it warm
-        off = float(np.abs(bundle.minutes(trips) - expected).max())
-    except Exception as error:  # onnxruntime's errors share no base class but this
-        raise BundleRefused("golden", f"{bundle.version}: throws on its golden trips: {error}"[:500]) from error
+    bundle.minutes([golden[0].trip])  # the size that most requests have, so that the first of them finds it warm
+    off = float(np.abs(bundle.minutes([item.trip for item in golden]) - expected).max())
     if not off <= GOLDEN_TOLERANCE_MIN:  # NaN must fail too
-        raise BundleRefused(
-            "golden", f"{bundle.version}: off its golden trips by {off:.3f} min, at most {GOLDEN_TOLERANCE_MIN} allowed"
-        )
+        raise BundleError(f"off its golden trips by {off:.3f} min, at most {GOLDEN_TOLERANCE_MIN} allowed")

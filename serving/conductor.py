@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Literal
 
 from pydantic import ValidationError
-from sqlalchemy import Column, Connection, Engine, MetaData, String, Table, insert, select
+from sqlalchemy import Column, Connection, MetaData, String, Table, insert, select
 
 from chassis.databases import reading
 from chassis.feed_store import Draft, FeedStore
 from chassis.followers import EVENTS, Follower
-from contracts.bundle import CHECKSUMS, BundleReleased, digest
+from contracts.bundle import BundleReleased
 from contracts.clock import Clock
 from contracts.decisions import Decision
 from contracts.estimates import BundleRejected, Rollout, RolloutChanged, RolloutCommand
 from contracts.feeds import MOST_EVENTS, Event, FeedName, payload
 from contracts.problems import TandemError
+from contracts.trips import Wire
 from serving.bundles import BundleRefused, LoadedBundle, load
 from serving.metrics import Metrics
-from serving.rollout import Entry, NotApplicable, apply, command_of, fold, versions, without
+from serving.rollout import NotApplicable, Role, apply, command_of, fold, versions, without
 
 log = logging.getLogger(__name__)
-Role = Literal["champion", "challenger", "previous"]
 
 
 class NoBundlesFolder(TandemError):
@@ -41,23 +41,14 @@ class Fleet:
     rollout: Rollout = field(default_factory=Rollout)
     bundles: Mapping[Role, LoadedBundle] = field(default_factory=dict)
 
-    @property
-    def shadow(self) -> tuple[Role, LoadedBundle] | None:
-        """The bundle that answers beside the champion: the challenger, else the previous champion."""
-        roles: tuple[Role, ...] = ("challenger", "previous")
-        return next(((role, self.bundles[role]) for role in roles if role in self.bundles), None)
-
 
 def seal_table(metadata: MetaData) -> Table:
-    """The digest each bundle was released under, so that a later load can tell it from another of that name."""
-    return Table(
-        "seals",
-        metadata,
-        Column("version", String(64), primary_key=True),
-        Column("checksums_sha256", String(64), nullable=False),
-    )
+    """The digest of each bundle's checksums when it was taken: another bundle of that name is refused later."""
+    version = Column("version", String(64), primary_key=True)
+    return Table("seals", metadata, version, Column("seal", String(64), nullable=False))
 
 
+@dataclass
 class Conductor:
     """Keeps the rollout, as told by its feed, and the fleet that requests use.
 
@@ -65,16 +56,16 @@ class Conductor:
     in a transaction, then, once that has committed, put the new fleet in force by one assignment.
     """
 
-    def __init__(
-        self, engine: Engine, store: FeedStore, seals: Table, root: Path, clock: Clock, metrics: Metrics
-    ) -> None:
-        self.engine, self.store, self.seals, self.root = engine, store, seals, root
-        self.clock, self.metrics = clock, metrics
-        self.fleet = Fleet()
-        self._lock = Lock()
-        self._log: list[Entry] = []
-        self._new: list[Entry] = []  # said in the transaction under way
-        self._loaded: dict[str, LoadedBundle | BundleRefused] = {}
+    store: FeedStore
+    seals: Table
+    root: Path
+    clock: Clock
+    metrics: Metrics
+    fleet: Fleet = field(default_factory=Fleet)
+    _lock: Lock = field(default_factory=Lock)
+    _log: list[Wire] = field(default_factory=list)
+    _new: list[Wire] = field(default_factory=list)  # said in the transaction under way
+    _loaded: dict[str, LoadedBundle | BundleRefused] = field(default_factory=dict)
 
     def start(self) -> None:
         """Rebuild the rollout from its log and load its bundles. Raises `NoBundlesFolder`."""
@@ -83,15 +74,14 @@ class Conductor:
         if versions(before) and not self.root.is_dir():
             raise NoBundlesFolder(f"{self.root} is not there, but {versions(before)} shall serve: mount or restore it")
         with self.changing():
-            for version in versions(before).values():
-                self._load(version, self._seal(version))
-            broken = {version: found for version, found in self._loaded.items() if isinstance(found, BundleRefused)}
+            found = {version: self._load(version, self._seal(version)) for version in versions(before).values()}
+            broken = {version: refused for version, refused in found.items() if isinstance(refused, BundleRefused)}
             after = without(before, broken)
-            with self.engine.begin() as tx:
+            with self.store.engine.begin() as tx:
                 for version, refused in broken.items():
                     self._reject(tx, version, refused)
                 if after != before:
-                    self._change(tx, before, after, "start", f"could not be loaded again: {', '.join(broken)}")
+                    self._change(tx, after, "start", f"could not be loaded again: {', '.join(broken)}")
 
     @contextmanager
     def changing(self) -> Iterator[None]:
@@ -101,9 +91,8 @@ class Conductor:
             yield
             self._log += self._new
             rollout = fold(self._log)
-            serving = versions(rollout)
-            self._loaded = {version: self._loaded[version] for version in serving.values()}
-            loaded = {role: self._loaded[version] for role, version in serving.items()}
+            self._loaded = {version: self._loaded[version] for version in versions(rollout).values()}
+            loaded = {role: self._loaded[version] for role, version in versions(rollout).items()}
             self.fleet = Fleet(rollout, {role: it for role, it in loaded.items() if isinstance(it, LoadedBundle)})
             self.metrics.show(rollout)
 
@@ -115,9 +104,8 @@ class Conductor:
                 try:
                     self._load(version, BundleReleased.model_validate(event.data).checksums_sha256)
                 except ValidationError as error:
-                    fault = error.errors()[0]
-                    text = f"{version}: released under another contract: {fault['loc']}: {fault['msg']}"
-                    self._loaded[version] = BundleRefused("event", text)
+                    refused = BundleRefused("event", f"{version}: released under another contract: {error}")
+                    self._loaded.setdefault(version, refused)
 
     def handle(self, tx: Connection, events: Sequence[Event]) -> None:
         """Append to the rollout feed what events change. Seeing an event again changes nothing."""
@@ -133,22 +121,21 @@ class Conductor:
 
     def command(self, command: RolloutCommand) -> Fleet:
         """Do what a person asks. Raises `NotApplicable` or `BundleRefused`."""
-        refused = None
+        version, found = command.version, None
         with self.changing():
-            version = command.version
-            found = self._load(version, self._seal(version)) if command.action == "challenge" and version else None
-            with self.engine.begin() as tx:
-                if version and isinstance(found, BundleRefused):
-                    refused = found
+            if command.action == "challenge" and version is not None:
+                found = self._load(version, self._seal(version))
+            with self.store.engine.begin() as tx:
+                if version is not None and isinstance(found, BundleRefused):
                     self._reject(tx, version, found)
                 else:
                     self._apply(tx, command, "control")
-        if refused is not None:
-            raise refused
+        if isinstance(found, BundleRefused):
+            raise found
         return self.fleet
 
     def _take(self, tx: Connection, version: str, cause: str) -> None:
-        if any(isinstance(it, RolloutChanged) and version in versions(it.after).values() for it in self._told()):
+        if any(version in versions(change.after).values() for change in self._changes()):
             return  # redelivered
         found = self._loaded[version]
         if isinstance(found, BundleRefused):
@@ -158,66 +145,61 @@ class Conductor:
 
     def _obey(self, tx: Connection, event: Event) -> None:
         try:
-            decision = payload(event)
+            decision = Decision.model_validate(event.data)
         except ValidationError as error:
-            raise NotApplicable(f"made under another contract: {error.errors()[0]['msg']}") from error
-        assert isinstance(decision, Decision)  # noqa: S101  # payload() picks the class by the event's type
+            raise NotApplicable(f"made under another contract: {error}") from error
+        redelivered = any(change.cause == decision.decision_id for change in self._changes())
         command = command_of(decision)
-        if command is None or any(
-            isinstance(it, RolloutChanged) and it.cause == decision.decision_id for it in self._told()
-        ):
-            return  # not for us, or redelivered
-        self._apply(tx, command, decision.decision_id)
+        if command is not None and not redelivered:
+            self._apply(tx, command, decision.decision_id)
 
     def _apply(self, tx: Connection, command: RolloutCommand, cause: str) -> None:
-        before = fold(self._told())
-        after = apply(before, command)
-        if command.action == "challenge" and command.version and self._seal(command.version) is None:
-            sealed = digest(self.root / command.version / CHECKSUMS)
-            tx.execute(insert(self.seals).values(version=command.version, checksums_sha256=sealed))
-        self._change(tx, before, after, cause, command.reason)
+        after = apply(fold(self._log + self._new), command)
+        bundle = self._loaded.get(command.version or "")
+        if isinstance(bundle, LoadedBundle) and self._seal(bundle.version) is None:
+            tx.execute(insert(self.seals).values(version=bundle.version, seal=bundle.seal))
+        self._change(tx, after, cause, command.reason)
 
-    def _change(self, tx: Connection, before: Rollout, after: Rollout, cause: str, reason: str) -> None:
+    def _change(self, tx: Connection, after: Rollout, cause: str, reason: str) -> None:
+        before = fold(self._log + self._new)
         log.info("rollout: %s -> %s (%s: %s)", versions(before), versions(after), cause, reason)
         told = RolloutChanged(before=before, after=after, cause=cause, reason=reason, at=self.clock.now())
-        self.store.append(tx, [Draft("rollout.changed", told.at, after.champion or "none", told)])
-        self._new.append(told)
+        self._tell(tx, Draft("rollout.changed", told.at, after.champion or "none", told))
 
     def _reject(self, tx: Connection, version: str, refused: BundleRefused) -> None:
         log.error("bundle %s rejected (%s): %s", version, refused.stage, refused)
         self.metrics.rejected.labels(refused.stage).inc()
         told = BundleRejected(version=version, reason=str(refused), at=self.clock.now())
-        if any(isinstance(it, BundleRejected) and it.reason == told.reason for it in self._told()):
-            return  # said before: a process that starts again and again must not fill the feed
-        self.store.append(tx, [Draft("bundle.rejected", told.at, version, told)])
-        self._new.append(told)
+        said = {(it.version, it.reason) for it in self._log + self._new if isinstance(it, BundleRejected)}
+        if (version, told.reason) not in said:  # a process that starts again and again must not fill the feed
+            self._tell(tx, Draft("bundle.rejected", told.at, version, told))
 
-    def _load(self, version: str, checksums_sha256: str | None) -> LoadedBundle | BundleRefused:
+    def _tell(self, tx: Connection, draft: Draft) -> None:
+        self.store.append(tx, [draft])
+        self._new.append(draft.data)
+
+    def _load(self, version: str, seal: str | None) -> LoadedBundle | BundleRefused:
         found = self._loaded.get(version)
         if not isinstance(found, LoadedBundle):
             try:
-                found = load(self.root, version, checksums_sha256)
+                found = load(self.root, version, seal)
             except BundleRefused as refused:
                 found = refused
             self._loaded[version] = found
         return found
 
     def _seal(self, version: str) -> str | None:
-        with reading(self.engine) as tx:
-            mine = self.seals.c.version == version
-            return tx.execute(select(self.seals.c.checksums_sha256).where(mine)).scalar()
+        with reading(self.store.engine) as tx:
+            return tx.execute(select(self.seals.c.seal).where(self.seals.c.version == version)).scalar()
 
-    def _told(self) -> list[Entry]:
-        return self._log + self._new
+    def _changes(self) -> list[RolloutChanged]:
+        return [told for told in self._log + self._new if isinstance(told, RolloutChanged)]
 
-    def _read_log(self) -> Iterator[Entry]:
+    def _read_log(self) -> Iterator[Wire]:
         after = 0
         while texts := self.store.read(after, MOST_EVENTS):
-            for event in EVENTS.validate_json(f"[{','.join(texts)}]"):
-                told = payload(event)
-                assert isinstance(told, RolloutChanged | BundleRejected)  # noqa: S101  # the feed holds nothing else
-                yield told
-                after = int(event.id)
+            yield from (payload(event) for event in EVENTS.validate_json(f"[{','.join(texts)}]"))
+            after += len(texts)  # ids are dense, and this feed is never trimmed
 
 
 def _version(event: Event) -> str:
@@ -228,8 +210,9 @@ class RolloutFollower(Follower):
     """Follows a feed that changes the rollout."""
 
     def __init__(self, conductor: Conductor, base_url: str, feed: FeedName, cursors: Table) -> None:
-        super().__init__(base_url, feed, conductor.engine, cursors, conductor.handle)
+        super().__init__(base_url, feed, conductor.store.engine, cursors, conductor.handle)
         self.conductor = conductor
+        conductor.metrics.lag.labels(feed).set_function(lambda: time.time() - self.last_answer)
 
     def commit(self, events: Sequence[Event]) -> None:
         """Load before the transaction, swap after it."""

@@ -7,29 +7,18 @@ import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 
 from chassis.feed_store import Draft
+from chassis.problems import ProblemError
 from contracts.clock import Clock
 from contracts.estimates import Estimate, EstimateAnswered, ModelAnswer
-from contracts.problems import TandemError
 from contracts.trips import TripRequest
 from serving.bundles import LoadedBundle, Said
-from serving.conductor import Conductor, Fleet, Role
+from serving.conductor import Conductor, Fleet
 from serving.journal import Journal
 from serving.metrics import Metrics
-from serving.rollout import in_canary
-
-
-class NoChampion(TandemError):
-    """No bundle may answer customers yet."""
-
-
-class QueueFull(TandemError):
-    """More trips wait than can be answered soon."""
-
-
-class BundleMisbehaves(TandemError):
-    """The champion answered something that must not reach a customer."""
+from serving.rollout import Role, in_canary
 
 
 class Shadow:
@@ -52,30 +41,22 @@ class Shadow:
         return [Said("misbehaved", reason=f"no answer within {self.budget_s:g} s")] * len(trips)
 
 
+@dataclass
 class EstimateDesk:
     """Answers trips. Its counter of waiting trips is touched by the event loop's thread alone."""
 
-    def __init__(
-        self,
-        conductor: Conductor,
-        journal: Journal,
-        shadow: Shadow,
-        clock: Clock,
-        metrics: Metrics,
-        most_waiting: int,
-    ) -> None:
-        self.conductor, self.journal, self.shadow = conductor, journal, shadow
-        self.clock, self.metrics, self.most_waiting = clock, metrics, most_waiting
-        self.waiting = 0
-        metrics.waiting.set_function(lambda: self.waiting)
+    conductor: Conductor
+    journal: Journal
+    shadow: Shadow
+    clock: Clock
+    metrics: Metrics
+    most_waiting: int
+    waiting: int = 0
 
     async def answer(self, trips: Sequence[TripRequest]) -> list[Estimate]:
-        """One estimate per trip, in order, each recorded in the feed before it is answered.
-
-        Raises `NoChampion`, `QueueFull`, `BundleMisbehaves` or `NotRecorded`.
-        """
+        """One estimate per trip, in order, each in the feed before it is answered; else a 503 that says why."""
         if self.waiting + len(trips) > self.most_waiting:
-            raise QueueFull(f"{self.waiting} trips wait already, at most {self.most_waiting} may: try again shortly")
+            raise _unavailable("queue-full", f"{self.waiting} trips wait already, at most {self.most_waiting} may", 1)
         self.waiting += len(trips)
         try:
             return await self._answer(self.conductor.fleet, trips)
@@ -83,20 +64,18 @@ class EstimateDesk:
             self.waiting -= len(trips)
 
     async def _answer(self, fleet: Fleet, trips: Sequence[TripRequest]) -> list[Estimate]:
-        champion = fleet.bundles.get("champion")
-        if champion is None:
-            raise NoChampion("no bundle serves yet: wait for the first release, see /v1/rollout")
-        said: dict[Role, list[Said]] = {"champion": champion.answer(trips)}
+        if "champion" not in fleet.bundles:
+            raise _unavailable("no-champion", "no bundle serves yet: wait for the first release, see /v1/rollout", 5)
+        said: dict[Role, list[Said]] = {"champion": fleet.bundles["champion"].answer(trips)}
         self._count("champion", said["champion"])
         for trip, words in zip(trips, said["champion"], strict=True):
             if words.status == "misbehaved":
-                raise BundleMisbehaves(
-                    f"bundle {champion.version} on trip {trip.trip_id}: {words.reason}; roll back and see its evidence"
-                )
-        if fleet.shadow is not None:
-            role, bundle = fleet.shadow
-            said[role] = await self.shadow.ask(bundle, trips)
-            self._count(role, said[role])
+                detail = f"bundle {fleet.rollout.champion} on trip {trip.trip_id}: {words.reason}; roll it back"
+                raise _unavailable("bundle-misbehaves", detail, 30)
+        other: Role = "challenger" if "challenger" in fleet.bundles else "previous"
+        if other in fleet.bundles:
+            said[other] = await self.shadow.ask(fleet.bundles[other], trips)
+            self._count(other, said[other])
         estimates, records = put_together(fleet, trips, said)
         now = self.clock.now()
         await self.journal.write([Draft("estimate.answered", now, it.trip.trip_id, it) for it in records])
@@ -114,33 +93,34 @@ def put_together(
 
     A canary trip is shown the challenger's quantiles; where it has none, the champion's answer as everybody else.
     """
-    estimates, records = [], []
+    rollout, estimates, records = fleet.rollout, [], []
     for place, trip in enumerate(trips):
-        shown: Role = "champion"
-        if fleet.rollout.mode == "canary" and in_canary(trip.trip_id, fleet.rollout.canary_share):
-            shown = "challenger" if said["challenger"][place].quantiles is not None else "champion"
-        words = said[shown][place]
+        heard = {role: words[place] for role, words in said.items()}
+        canary = rollout.mode == "canary" and in_canary(trip.trip_id, rollout.canary_share)
+        shown: Role = "challenger" if canary and heard["challenger"].quantiles is not None else "champion"
         estimate = Estimate(
             estimate_id=uuid.uuid4().hex,
             trip_id=trip.trip_id,
             bundle_version=fleet.bundles[shown].version,
-            status="estimated" if words.quantiles is not None else "out_of_scope",
-            quantiles=words.quantiles,
-            reason=words.reason,
+            status="out_of_scope" if heard[shown].quantiles is None else "estimated",
+            quantiles=heard[shown].quantiles,
+            reason=heard[shown].reason,
         )
         answers = [
             ModelAnswer(
-                role=role,
-                bundle_version=fleet.bundles[role].version,
-                quantiles=spoken[place].quantiles,
-                reason=spoken[place].reason,
+                role=role, bundle_version=fleet.bundles[role].version, quantiles=words.quantiles, reason=words.reason
             )
-            for role, spoken in said.items()
+            for role, words in heard.items()
         ]
+        estimates.append(estimate)
         records.append(
             EstimateAnswered(
                 estimate_id=estimate.estimate_id, trip=trip, shown=estimate.bundle_version, answers=answers
             )
         )
-        estimates.append(estimate)
     return estimates, records
+
+
+def _unavailable(slug: str, detail: str, retry_after_s: float) -> ProblemError:
+    """The request was good; another time or a fallback will do."""
+    return ProblemError(503, slug, detail, retry_after_s=retry_after_s)

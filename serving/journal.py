@@ -5,42 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
 
 from sqlalchemy.exc import SQLAlchemyError
 
 from chassis.feed_store import Draft, FeedStore
-from contracts.problems import TandemError
+from chassis.problems import ProblemError
 
 log = logging.getLogger(__name__)
 LOOK_AT_STOP_S = 0.2
-
-
-class NotRecorded(TandemError):
-    """An answer could not be written to the estimates feed, and so must not be sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """The events of one request, and who waits for their commit."""
-
-    drafts: Sequence[Draft]
-    loop: asyncio.AbstractEventLoop
-    committed: asyncio.Future[None]
-
-    def settle(self, error: NotRecorded | None) -> None:
-        """Tell the waiting request, from the writer's thread."""
-        self.loop.call_soon_threadsafe(self._settle, error)
-
-    def _settle(self, error: NotRecorded | None) -> None:
-        if self.committed.done():  # the caller has gone
-            return
-        if error is None:
-            self.committed.set_result(None)
-        else:
-            self.committed.set_exception(error)
 
 
 class Journal:
@@ -48,33 +23,38 @@ class Journal:
 
     def __init__(self, store: FeedStore) -> None:
         self.store = store
-        self.queue: SimpleQueue[Entry] = SimpleQueue()
+        self.queue: SimpleQueue[tuple[Sequence[Draft], Future[None]]] = SimpleQueue()
 
     async def write(self, drafts: Sequence[Draft]) -> None:
-        """Return once the events are committed. Raises `NotRecorded`."""
-        loop = asyncio.get_running_loop()
-        entry = Entry(drafts, loop, loop.create_future())
-        self.queue.put(entry)
-        await entry.committed
+        """Return once the events are committed; what could not be recorded must not be answered."""
+        committed: Future[None] = Future()
+        self.queue.put((drafts, committed))
+        await asyncio.wrap_future(committed)
 
     def run(self, stop: Flag) -> None:
         """The writer's thread: commit until told to stop and nothing waits."""
         while not (stop.is_set() and self.queue.empty()):
             try:
-                entries = [self.queue.get(timeout=LOOK_AT_STOP_S)]
+                waiting = [self.queue.get(timeout=LOOK_AT_STOP_S)]
             except Empty:
                 continue
             while not self.queue.empty():  # nobody else takes from it
-                entries.append(self.queue.get())
-            error = self._commit(entries)
-            for entry in entries:
-                entry.settle(error)
+                waiting.append(self.queue.get())
+            error = self._commit([draft for drafts, _ in waiting for draft in drafts])
+            for _, committed in waiting:
+                if not committed.set_running_or_notify_cancel():
+                    continue  # its caller has gone
+                if error is None:
+                    committed.set_result(None)
+                else:
+                    committed.set_exception(error)
 
-    def _commit(self, entries: Sequence[Entry]) -> NotRecorded | None:
+    def _commit(self, drafts: Sequence[Draft]) -> ProblemError | None:
         try:
             with self.store.engine.begin() as tx:
-                self.store.append(tx, [draft for entry in entries for draft in entry.drafts])
+                self.store.append(tx, drafts)
         except SQLAlchemyError as error:
-            log.exception("estimates of %d requests could not be recorded; their callers get a 503", len(entries))
-            return NotRecorded(f"the estimates feed cannot be written ({type(error).__name__}): see serving's log")
+            log.exception("%d estimates could not be recorded; their callers get a 503", len(drafts))
+            detail = f"the estimates feed cannot be written ({type(error).__name__}): see serving's log"
+            return ProblemError(503, "not-recorded", detail, retry_after_s=5)
         return None

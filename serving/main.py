@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from functools import partial
 
 from fastapi import FastAPI
 from sqlalchemy import MetaData
@@ -10,7 +10,7 @@ from sqlalchemy import MetaData
 from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
 from chassis.feed_store import FeedStore, feed_tables
-from chassis.followers import Follower, cursor_table
+from chassis.followers import cursor_table
 from chassis.service import make_app
 from chassis.tokens import read_token
 from contracts import requirements
@@ -22,7 +22,7 @@ from serving.edge import Edge
 from serving.journal import Journal
 from serving.metrics import Metrics
 from serving.rollout import NotApplicable
-from serving.routes import answer_unavailable, estimate_routes, rollout_routes
+from serving.routes import estimate_routes, rollout_routes
 from serving.settings import Settings
 
 
@@ -36,36 +36,28 @@ def build(settings: Settings) -> FastAPI:
     clock = Clock.load(settings.clock_file)
     metrics = Metrics(requirements.load())
 
-    conductor = Conductor(engine, rollout, seals, settings.bundles, clock, metrics)
+    conductor = Conductor(rollout, seals, settings.bundles, clock, metrics)
     conductor.start()
     journal = Journal(estimates)
     shadow = Shadow(settings.serving_shadow_budget_s)
     desk = EstimateDesk(conductor, journal, shadow, clock, metrics, settings.serving_most_waiting_trips)
-    followers = [
-        RolloutFollower(conductor, settings.url("model"), "bundles", cursors),
-        RolloutFollower(conductor, settings.url("monitoring"), "decisions", cursors),
-    ]
-    for follower in followers:
-        _show_lag(metrics, follower)
+    metrics.waiting.set_function(lambda: desk.waiting)
+    bundles = RolloutFollower(conductor, settings.url("model"), "bundles", cursors)
+    decisions = RolloutFollower(conductor, settings.url("monitoring"), "decisions", cursors)
 
     app = make_app(
         "serving",
         metrics.registry,
         ready=lambda: None if "champion" in conductor.fleet.bundles else "no champion: wait for the first release",
-        background={"journal": journal.run}
-        | {
-            f"follow {follower.feed}": lambda stop, it=follower: it.follow(stop, settings.serving_feed_wait_s)
-            for follower in followers
+        background={
+            "journal": journal.run,
+            "follow bundles": partial(bundles.follow, wait_s=settings.serving_feed_wait_s),
+            "follow decisions": partial(decisions.follow, wait_s=settings.serving_feed_wait_s),
         },
         statuses={NotApplicable: 409, BundleRefused: 409},
     )
-    answer_unavailable(app)
     app.include_router(estimate_routes(desk))
-    app.include_router(rollout_routes(conductor, rollout, read_token(settings.tokens_file, "control")))
+    app.include_router(rollout_routes(conductor, read_token(settings.tokens_file, "control")))
     app.include_router(feed_routes(estimates, rollout))
     app.add_middleware(Edge, metrics=metrics, largest_body_bytes=settings.serving_largest_body_bytes)
     return app
-
-
-def _show_lag(metrics: Metrics, follower: Follower) -> None:
-    metrics.lag.labels(follower.feed).set_function(lambda: time.time() - follower.last_answer)

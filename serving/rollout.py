@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterable
-from typing import Literal
+from typing import Literal, get_args
 
 from contracts.decisions import Decision, DecisionKind
-from contracts.estimates import BundleRejected, Rollout, RolloutChanged, RolloutCommand
+from contracts.estimates import Rollout, RolloutChanged, RolloutCommand
 from contracts.problems import TandemError
+from contracts.trips import Wire
 
-Entry = RolloutChanged | BundleRejected
+Role = Literal["champion", "challenger", "previous"]
+ROLES: tuple[Role, ...] = get_args(Role)
 ACTIONS: dict[DecisionKind, Literal["promote", "drop", "roll_back"]] = {
     "promote": "promote",
     "drop_challenger": "drop",
@@ -22,13 +24,18 @@ class NotApplicable(TandemError):
     """A command does not fit what serves now, and so changes nothing."""
 
 
-def fold(log: Iterable[Entry]) -> Rollout:
+def fold(log: Iterable[Wire]) -> Rollout:
     """The rollout after everything that the rollout feed tells."""
     rollout = Rollout()
-    for entry in log:
-        if isinstance(entry, RolloutChanged):
-            rollout = entry.after
+    for told in log:
+        if isinstance(told, RolloutChanged):
+            rollout = told.after
     return rollout
+
+
+def versions(rollout: Rollout) -> dict[Role, str]:
+    """The bundles of a rollout by role."""
+    return {role: version for role in ROLES if (version := getattr(rollout, role)) is not None}
 
 
 def apply(rollout: Rollout, command: RolloutCommand) -> Rollout:
@@ -37,18 +44,19 @@ def apply(rollout: Rollout, command: RolloutCommand) -> Rollout:
     >>> apply(Rollout(champion="1", challenger="2"), RolloutCommand(action="promote", reason="better on 300 pairs"))
     Rollout(champion='2', challenger=None, mode='shadow', canary_share=0.0, previous='1')
     """
+    champion, challenger, previous = rollout.champion, rollout.challenger, rollout.previous
     if command.action == "challenge":
         return _challenge(rollout, command.version)
     if command.action == "roll_back":
-        _must_be("champion", rollout.champion, command)
-        if rollout.previous is None:
-            raise NotApplicable(f"no previous bundle to roll back to from {rollout.champion}: challenge a good one")
-        return _with(rollout, champion=rollout.previous, previous=None)
-    _must_be("challenger", rollout.challenger, command)
+        _must_be("champion", champion, command)
+        if previous is None:
+            raise NotApplicable(f"no previous bundle to roll back to from {champion}: challenge with a good one")
+        return rollout.model_copy(update={"champion": previous, "previous": None})
+    _must_be("challenger", challenger, command)
     if command.action == "promote":
-        return _with(rollout, champion=rollout.challenger, previous=rollout.champion, challenger=None)
+        return Rollout(champion=challenger, previous=champion)
     if command.action == "drop":
-        return _with(rollout, challenger=None)
+        return Rollout(champion=champion, previous=previous)
     share = command.canary_share
     return rollout.model_copy(update={"mode": "canary" if share > 0 else "shadow", "canary_share": share})
 
@@ -66,20 +74,12 @@ def command_of(decision: Decision) -> RolloutCommand | None:
 
 def without(rollout: Rollout, broken: Collection[str]) -> Rollout:
     """The rollout when some of its bundles cannot be loaded any more: the previous one steps in for a champion."""
-    champion, challenger, previous = (
-        None if version in broken else version for version in (rollout.champion, rollout.challenger, rollout.previous)
-    )
-    if champion is None:
-        champion, previous = previous, None
-    if challenger == rollout.challenger:  # a canary goes on
-        return rollout.model_copy(update={"champion": champion, "previous": previous})
-    return Rollout(champion=champion, previous=previous)
-
-
-def versions(rollout: Rollout) -> dict[Literal["champion", "challenger", "previous"], str]:
-    """The bundles of a rollout by role."""
-    roles = {"champion": rollout.champion, "challenger": rollout.challenger, "previous": rollout.previous}
-    return {role: version for role, version in roles.items() if version is not None}  # type: ignore[misc]
+    left = {role: version for role, version in versions(rollout).items() if version not in broken}
+    champion = left.get("champion") or left.pop("previous", None)
+    after = Rollout(champion=champion, challenger=left.get("challenger"), previous=left.get("previous"))
+    if after.challenger is None:
+        return after
+    return after.model_copy(update={"mode": rollout.mode, "canary_share": rollout.canary_share})
 
 
 def in_canary(trip_id: str, share: float) -> bool:
@@ -94,20 +94,13 @@ def in_canary(trip_id: str, share: float) -> bool:
 def _challenge(rollout: Rollout, version: str | None) -> Rollout:
     if version is None:
         raise NotApplicable("challenge without a version: name the bundle that shall challenge")
-    role = next((role for role, taken in versions(rollout).items() if taken == version), None)
-    if role is not None:
-        raise NotApplicable(f"bundle {version} is the {role} already")
+    if version in versions(rollout).values():
+        raise NotApplicable(f"bundle {version} serves already: {versions(rollout)}")
     if rollout.champion is None:
         return rollout.model_copy(update={"champion": version})
-    return _with(rollout, challenger=version)
+    return Rollout(champion=rollout.champion, challenger=version, previous=rollout.previous)
 
 
-def _must_be(role: str, now: str | None, command: RolloutCommand) -> None:
+def _must_be(role: Role, now: str | None, command: RolloutCommand) -> None:
     if now is None or command.version not in (None, now):
         raise NotApplicable(f"{command.action} of {command.version or 'the ' + role}: the {role} is {now} now")
-
-
-def _with(rollout: Rollout, **changes: str | None) -> Rollout:
-    """A changed rollout. Another champion or challenger starts in shadow: the canary was for the ones before."""
-    roles = {"champion": rollout.champion, "challenger": rollout.challenger, "previous": rollout.previous}
-    return Rollout(**(roles | changes))  # type: ignore[arg-type]

@@ -96,7 +96,10 @@ class Service:
         return self.client.post("/v1/rollout", json={"action": action, "reason": "test", **fields}, headers=headers)
 
     def feed(self, name: str) -> list[dict]:
-        return self.client.get(f"/feeds/{name}", params={"limit": 5000}).json()
+        events: list[dict] = []
+        while batch := self.client.get(f"/feeds/{name}", params={"lastEventId": len(events), "limit": 5000}).json():
+            events += batch
+        return events
 
     def metric(self, sample: str) -> float:
         """The value of one sample of /metrics, 0 where it isn't there yet."""

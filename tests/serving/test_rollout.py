@@ -66,7 +66,7 @@ def test_people_need_not_name_the_version_that_has_the_role():
         (Rollout(champion="1", challenger="2", previous="0"), ask("roll_back", "0"), "the champion is 1 now"),
         (Rollout(champion="1"), ask("roll_back", "1"), "no previous bundle"),
         (Rollout(champion="1"), ask("canary", share=0.1), "the challenger is None now"),
-        (Rollout(champion="1"), ask("challenge", "1"), "is the champion already"),
+        (Rollout(champion="1"), ask("challenge", "1"), "serves already"),
         (Rollout(champion="1"), ask("challenge"), "name the bundle"),
     ],
 )

@@ -57,8 +57,7 @@ def test_decisions_are_followed_from_release_to_rollback(place):
         assert told[2]["reason"] == "promote: because the test says so"
         history = service.client.get("/v1/rollout/history", params={"limit": 2}).json()
         assert [event["data"]["cause"] for event in history] == ["bundles:3", "d-3"]
-        bundles = service.rollout()["bundles"]
-        assert [(bundle["role"], bundle["version"]) for bundle in bundles] == [("champion", "1")]
+        assert list(service.rollout()["bundles"]) == ["champion"]
 
 
 def test_a_decision_about_what_does_not_serve_changes_nothing_and_is_logged(place, caplog):
@@ -120,8 +119,8 @@ def cut(folder):
         ({}, shutil.rmtree, "not a bundle"),
         ({}, lambda folder: (folder / "extra.bin").write_bytes(b"x"), "extra.bin"),
         ({"manifest_fingerprint": "ab" * 32}, None, "retrain under this contract"),
-        ({"graph_fingerprint": "ab" * 32}, None, "was made for contract"),
-        ({"input_name": "miles"}, None, "inputs differ"),
+        ({"graph_fingerprint": "ab" * 32}, None, "the graph's contract"),
+        ({"input_name": "miles"}, None, "the graph's inputs"),
         ({"golden_off_min": 1.0}, None, "off its golden trips"),
     ],
 )
@@ -206,7 +205,7 @@ def test_the_rollout_survives_a_restart(place, trip):
             "mode": "canary",
             "canary_share": 0.25,
         }
-        assert sorted(bundle["version"] for bundle in state["bundles"]) == ["1", "2", "3"]
+        assert sorted(state["bundles"]) == ["challenger", "champion", "previous"]
         assert service.estimate(trip).status_code == 200
         assert len(changes(service)) == 5  # starting again says nothing new
 
@@ -288,6 +287,7 @@ def test_swaps_under_load_fail_no_request_and_each_answer_is_of_the_version_it_n
         customers = [threading.Thread(target=customer, args=(url, f"c{number}")) for number in range(4)]
         for thread in customers:
             thread.start()
+        service.until(lambda: "1" in seen, "1 has answered")
         for version in list(slopes)[1:]:
             place.upstream.release(place.bundles / version)
             service.until_serving(challenger=version)
@@ -311,6 +311,7 @@ def test_an_answer_is_in_the_feed_even_if_the_process_is_killed_right_after_it(p
         "TANDEM_SERVING_PORT": str(port),
         "TANDEM_MODEL_URL": place.upstream.url,
         "TANDEM_MONITORING_URL": place.upstream.url,
+        "TANDEM_SERVING_FEED_WAIT_S": "0.2",
     }
     place.upstream.release(place.bundles / "1")
 
@@ -342,5 +343,5 @@ def test_an_answer_is_in_the_feed_even_if_the_process_is_killed_right_after_it(p
         assert [event["data"]["estimate_id"] for event in feed] == told
         assert httpx.get(f"http://127.0.0.1:{port}/v1/rollout").json()["champion"] == "1"
     finally:
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        process.terminate()
+        assert process.wait(30) == -signal.SIGTERM
