@@ -80,10 +80,10 @@ class Intake:
         """Judge rows already in a frame with the contract's columns and `ROW`; `row` answers a row as it came."""
         refused = list(refused)
         sound = self._keep_schema(frame, row, refused)
-        sound = _keep(sound, self._row_rules(), row, refused)
+        sound = keep(sound, self._row_rules(), row, refused)
         # Duplicates come last: the broken copy of a trip must not cost its sound one.
         seen = pl.col("trip_id").is_in(list(known)) | ~pl.col("trip_id").is_first_distinct()
-        sound = _keep(sound, {"duplicate_trip": (seen, ["trip_id"])}, row, refused)
+        sound = keep(sound, {"duplicate_trip": (seen, ["trip_id"])}, row, refused)
         fault = self.reference.fault(sound, self.route_ratio)
         accepted = sound.drop(ROW) if fault is None else sound.drop(ROW).clear()
         if fault is not None:
@@ -145,7 +145,7 @@ class Intake:
         }
 
 
-def _keep(
+def keep(
     frame: pl.DataFrame,
     rules: dict[str, tuple[pl.Expr, list[str]]],
     row: Callable[[int], Row],
