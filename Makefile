@@ -21,13 +21,13 @@ run: $(READY)  ## run Tandem in the foreground; FOR=300 ends by itself after tha
 	@$(BIN)/python -m deploy.run $(if $(FOR),--for $(FOR))
 
 stop: $(READY)  ## end a Tandem that lost its terminal
-	@$(BIN)/python -m deploy.stop
+	@$(BIN)/python -m deploy.control stop
 
 incident: $(READY)  ## start an incident in the running city: NAME=bridge-closed, miles, weather-outage, calm
-	@$(BIN)/python -m deploy.incident $(or $(NAME),$(error NAME is not set, try: make incident NAME=bridge-closed))
+	@$(BIN)/python -m deploy.control incident $(or $(NAME),$(error NAME is not set, try: make incident NAME=bridge-closed))
 
 kill: $(READY)  ## kill one running process for a lesson; it comes back: P=serving
-	@$(BIN)/python -m deploy.kill $(or $(P),$(error P is not set, try: make kill P=serving))
+	@$(BIN)/python -m deploy.control kill $(or $(P),$(error P is not set, try: make kill P=serving))
 
 test: $(READY)  ## all quick tests, under three minutes
 	@$(BIN)/python -m pytest -m "not slow"

@@ -1,12 +1,10 @@
-"""What must lie in `var` before a process starts: tokens, the imported history, the clock.
+"""What must lie in `var` before a process starts: tokens, the imported history, the clock:  python -m deploy.prepare
 
-`python -m deploy.prepare` prepares and then keeps the clock until it is told to end (docker-compose.yml does it so).
-Every step can be cut off and done again: a file appears whole, by renaming, and the history goes once it is imported.
+Every step can be cut off and done again: the history file appears whole, and goes once it is imported.
 """
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import time
@@ -16,34 +14,25 @@ from contracts.clock import Clock
 from contracts.problems import TandemError
 from deploy.settings import DeploySettings
 
-KEEP_EVERY_S = 1.0
-
 
 class PreparationFailed(TandemError):
     """A step before the start failed; its own words stand above."""
 
 
 def prepare(settings: DeploySettings) -> Clock:
-    """Make `var` ready and start the clock: at the end of a new history, or where an earlier run was left."""
+    """Make `var` ready and start the clock: at the end of a new history, or where the city last wrote that it was."""
     make_tokens(settings.tokens_file)
     history = settings.var / "history.jsonl"
     if not settings.clock_file.is_file():
         if not history.is_file():
-            part = history.with_suffix(".part")
-            _run("data.history", "--weeks", str(settings.history_weeks), "--out", str(part))
-            part.replace(history)
+            _run("data.history", "--weeks", str(settings.history_weeks), "--out", str(history))
         _new_clock(settings).save(settings.clock_file)
     if history.is_file():
         _run("product.import_history", str(history))
         history.unlink()  # the product's feed has it now
     clock = Clock.load(settings.clock_file).resumed(time.time(), settings.speed)
-    keep(clock, settings)
+    clock.save(settings.clock_file)
     return clock
-
-
-def keep(clock: Clock, settings: DeploySettings) -> None:
-    """Write down the city's instant, so that a warm start resumes there."""
-    clock.seen_at(clock.now()).save(settings.clock_file)
 
 
 def _new_clock(settings: DeploySettings) -> Clock:
@@ -59,21 +48,9 @@ def _run(module: str, *arguments: str) -> None:
         raise PreparationFailed(f"python -m {module} failed (exit {ended.returncode}); mend it and start again")
 
 
-def main() -> None:
-    """Prepare, then keep the clock until SIGTERM or SIGINT."""
-    settings = DeploySettings()
+if __name__ == "__main__":
     try:
-        clock = prepare(settings)
-        print(f"prepared {settings.var}: the city stands at {clock.now():%A %H:%M}", flush=True)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-        while True:
-            keep(clock, settings)
-            time.sleep(KEEP_EVERY_S)
+        clock = prepare(DeploySettings())
     except TandemError as error:
         sys.exit(str(error))
-    except KeyboardInterrupt:
-        keep(clock, settings)
-
-
-if __name__ == "__main__":
-    main()
+    print(f"prepared; in the city it is {clock.now():%A %H:%M}")

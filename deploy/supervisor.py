@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 from xmlrpc.client import Fault, ServerProxy
 
+from rich.console import Console
 from supervisor.xmlrpc import SupervisorTransport  # type: ignore[import-untyped]
 
 from contracts.problems import TandemError
@@ -70,6 +71,7 @@ class Tandem(Supervisor):
         }
         # A session of its own: Ctrl-C in the terminal reaches the launcher alone, which then ends the rest in order.
         command = [sys.executable, "-m", "supervisor.supervisord", "-c", str(CONFIG)]
+        self.given_up: set[str] = set()
         self.child = subprocess.Popen(command, env=environment, start_new_session=True)
         return self
 
@@ -87,12 +89,17 @@ class Tandem(Supervisor):
             self.child.kill()
             self.child.wait()
 
-    def check(self) -> None:
-        """Raise `NotRunning` when supervisord ended or gave up on a process."""
+    def check(self, console: Console) -> None:
+        """Raise `NotRunning` when supervisord ended; say once of each process that it gave up on."""
         if self.child.poll() is not None:
             raise NotRunning(f"supervisord ended (exit {self.child.returncode}): see {self.var}/logs/supervisord.log")
         if not self.socket.exists():
             return  # it has only just started
         for name, (state, _) in self.processes().items():
-            if state == "FATAL":
-                raise NotRunning(f"{name} does not start, not even after several tries: see {self.var}/logs/{name}.log")
+            if state == "FATAL" and name not in self.given_up:
+                self.given_up.add(name)
+                console.print(f"[red]✗[/] {name} does not start, not even after several tries: see {self.log(name)}")
+
+    def log(self, name: str) -> Path:
+        """Where a process writes."""
+        return self.var / "logs" / f"{name}.log"

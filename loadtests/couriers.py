@@ -49,7 +49,8 @@ class Couriers(People):
         """One trip from pickup to its end, at the true instants; those already past are reported at once."""
         try:
             asked = TruthRequest(trip=job.trip, booked_at=job.booked_at)
-            answer = self.insist("POST", f"{self.settings.url('city')}/v1/truth", "city: truth", asked)
+            address = f"{self.settings.url('city')}/v1/truth"
+            answer = self.insist("POST", address, "city: truth", asked, headers=self.badge)
             if answer.status_code != 200:
                 log.error("the city knows no truth of trip %s: %s", job.trip.trip_id, answer.text)
                 return
