@@ -63,7 +63,7 @@ class Closing:
     retrainings: Retrainings = Retrainings()
     batches: tuple[Batch, ...] = ()  # judged since the closing before
     silent: tuple[str, ...] = ()  # feeds without progress, in words
-    stalest_s: float = 0.0  # wall seconds since the feed that has been silent longest answered
+    stalest_s: int = 0  # whole wall seconds since the feed that has been silent longest answered
     past_outcomes: int = 0  # delivered trips known from history or too late for their cohort
 
 
@@ -126,6 +126,6 @@ class Evidence:
     late: Share  # of delivered trips and open ones past their promise
     joined: Share
     missing: dict[str, float]
-    stalest_s: float
+    stalest_s: int
     challenger: Duel | None
     previous: Duel | None

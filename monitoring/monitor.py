@@ -119,7 +119,7 @@ class Monitor:
                 "cohort": start.timestamp(),
                 "at": closing.at.timestamp(),
                 "closing": CLOSING.dump_json(closing).decode(),
-                "evidence": tick.evidence,
+                "evidence": tick.text,
                 "verdict": VERDICT.dump_json(tick.verdict).decode(),
                 "figures": json.dumps(
                     figures(closing.trips) | {"champion": serving.champion, "challenger": serving.challenger}
@@ -144,6 +144,6 @@ class Monitor:
             retrainings=closings.retrainings(tx, at),
             batches=closings.batches(tx, at - self.schedule.length, at),
             silent=tuple(silent),
-            stalest_s=max(self.freshness().values()),
+            stalest_s=int(max(self.freshness().values())),
             past_outcomes=past_outcomes(tx),
         )

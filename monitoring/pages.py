@@ -87,7 +87,7 @@ def charts(rows: Sequence[RowMapping], record: Requirements) -> list[Chart]:
             window.append(one)
             total: Counter[str] = Counter()
             for counts in window:
-                total.update({name: counts.get(name, 0) for name in (top, bottom)})  # type: ignore[arg-type]
+                total.update({name: counts.get(name, 0) for name in (top, bottom)})
             values.append(total[top] / total[bottom] if total[bottom] else math.nan)
         return values
 

@@ -35,7 +35,7 @@ class Batches:
             self.refused.append(batch)
         if batch.last_requested_at is not None:
             bad, rows = self._sums[-1]
-            self._until.append(max(batch.last_requested_at, *self._until[-1:]))
+            self._until.append(max([batch.last_requested_at, *self._until[-1:]]))
             self._sums.append((bad + batch.quarantined, rows + batch.accepted + batch.quarantined))
 
     def since(self, instant: datetime) -> Share:
