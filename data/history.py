@@ -8,21 +8,22 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 from rich.console import Console
-from rich.progress import Progress
+from rich.progress import track
 
 from contracts import requirements, tables
 from contracts.problems import TandemError
-from contracts.trips import LEVELS, VEHICLES
+from contracts.trips import LEVELS, OUTCOMES, VEHICLES
 from data.city import incidents as incident_files
 from data.city.dice import keys_of
 from data.city.incidents import Started, map_unit_km
-from data.city.reference import Booked, City
+from data.city.reference import City
 from data.city.times import EPOCH, ZONE, Floats, minutes_at, steps_at
 from data.settings import Settings
 
@@ -36,8 +37,8 @@ ESTIMATE = ["p10_min", "p50_min", "p90_min"]
 
 def simulate(city: City, start: datetime, end: datetime, incidents: Sequence[Started] = ()) -> pl.DataFrame:
     """Trips asked for after `start`, up to `end`, and booked: rows of `CompletedTrip` in order of request."""
-    quoted = _quoted(city, start, end, incidents)
-    shown = _shown(quoted, fallback_cells(city, start))
+    cells = fallback_cells(city, start)
+    shown = _shown(_quoted(city, start, end, incidents), cells)
     booked = shown.filter(pl.col("p90_min") <= pl.col("patience_min"))
     promised = pl.col("booked_at") + pl.duration(seconds=(60 * pl.col("p90_min")).round())
     rest = [
@@ -57,9 +58,8 @@ def _quoted(city: City, start: datetime, end: datetime, incidents: Sequence[Star
     seen = city.readings(steps_at(wishes.at), incidents)
     km = city.streets.route_km[wishes.pickup, wishes.dropoff] / map_unit_km(incidents, wishes.at)
     booked_at = wishes.at + np.ceil(10 + 40 * city.dice.uniforms(wishes.key, "thinking")) / 60
-    booked = Booked(keys_of(ids), wishes.pickup, wishes.dropoff, wishes.vehicle, wishes.parcel_kg, booked_at)
-    truth = city.truth(booked, incidents)
-    outcome = np.where(truth.cancelled, "cancelled", np.where(truth.lost, "lost", "delivered"))
+    truth = city.truth(replace(wishes, key=keys_of(ids), at=booked_at), incidents)
+    outcome = np.array(OUTCOMES)[truth.outcome]
     took = np.where(outcome == "delivered", np.round((truth.ended - booked_at) * 60) / 60, np.nan)
     columns = {
         "trip_id": ids,
@@ -165,16 +165,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def write(city: City, start: datetime, incidents: Sequence[Started], out: Path) -> None:
     """Simulate and write; `out` appears whole or not at all."""
+    console = Console(stderr=True)
+    with console.status("simulating the past"):
+        trips = ended_before(simulate(city, start, LIVE_START, incidents), LIVE_START)
     out.parent.mkdir(parents=True, exist_ok=True)
     part = out.with_suffix(".part")
-    with Progress(console=Console(stderr=True)) as progress, part.open("w") as file:
-        simulating = progress.add_task("simulating the past", total=None)
-        trips = ended_before(simulate(city, start, LIVE_START, incidents), LIVE_START)
-        progress.update(simulating, total=1, completed=1)
-        for line in progress.track(events(trips), description=f"writing {trips.height:,} trips"):
-            file.write(line + "\n")
+    with part.open("w") as file:
+        for line in track(events(trips), f"writing {trips.height:,} trips", trips.height, console=console):
+            file.write(f"{line}\n")
     part.replace(out)
-    Console(stderr=True).print(f"{out}: {trips.height:,} trips, {out.stat().st_size / 1e6:.0f} MB")
+    console.print(f"{out}: {trips.height:,} trips, {out.stat().st_size / 1e6:.0f} MB")
 
 
 if __name__ == "__main__":

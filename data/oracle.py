@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import polars as pl
 
-from contracts.trips import VEHICLES
+from contracts.trips import LEVELS, VEHICLES
 from data.city.climate import SENSOR_AGE_STEPS, SENSOR_NOISE, Climate, rain_mm_h, temperature_c, usual_pace
 from data.city.demand import parcel_mass
 from data.city.incidents import Started, slowdown
@@ -28,10 +28,12 @@ def quantiles(city: City, trips: pl.DataFrame, incidents: Sequence[Started] = ()
     """p10, p50 and p90 in minutes by trip id, for rows with the columns of a `TripRequest`.
 
     `incidents` makes an oracle that knows of them and whether a trip is asked for within their window; the time of a
-    trip is otherwise seen as its minute of the week, as by the model.
+    trip is otherwise seen as its minute of the week, as by the model. `draws` + 1 must be a multiple of 10.
     """
-    rng = np.random.default_rng(city.dice.seed)
-    parts = [_chunk(city, part, incidents, rng, draws) for part in trips.iter_slices(CHUNK)]
+    parts = []
+    for number, part in enumerate(trips.iter_slices(CHUNK)):
+        rng = np.random.default_rng([city.dice.seed, number])
+        parts.append(_chunk(city, part, incidents, rng, draws))
     table = pl.DataFrame(np.concatenate(parts), schema=["p10_min", "p50_min", "p90_min"])
     return table.insert_column(0, trips["trip_id"])
 
@@ -67,7 +69,7 @@ def _chunk(
     if incidents:
         key = rng.integers(2**63, size=whole.shape).astype(np.uint64)
         whole = whole * slowdown(incidents, city.dice, key, crossing[:, None], at[:, None])
-    places = [round(level * (draws + 1)) - 1 for level in (0.1, 0.5, 0.9)]
+    places = [round(level * (draws + 1)) - 1 for level in LEVELS]
     return np.asarray(np.partition(whole, places, axis=1)[:, places])
 
 

@@ -121,43 +121,45 @@ class Climate:
         return np.asarray(self.dice.uniforms(steps // OUTAGE_STEPS, f"{source} down") < OUTAGE_SHARE)
 
 
-def bumps(week_minute: Ints, *peaks: tuple[float, float, float, bool]) -> Floats:
-    """Sum of daily peaks: (hour, width in hours, height, on workdays) each; the others are of weekends."""
-    hour, workday = week_minute % 1440 / 60, week_minute < 5 * 1440
-    total = np.zeros(np.shape(week_minute))
-    for peak, width, height, on_workdays in peaks:
-        away = np.abs(hour - peak)
-        away = np.minimum(away, 24 - away)
-        total += (workday == on_workdays) * height * np.exp(-0.5 * (away / width) ** 2)
-    return total
+Peaks = tuple[tuple[float, float, float], ...]  # hour of day, width in hours, height
+
+
+@dataclass(frozen=True)
+class Week:
+    """Something that comes and goes with the time of the week, as a sum of daily peaks."""
+
+    workdays: Peaks
+    weekends: Peaks
+
+    def at(self, week_minute: Ints) -> Floats:
+        """Its height at minutes of the week."""
+        hour, workday = week_minute % 1440 / 60, week_minute % WEEK_MIN < 5 * 1440
+        total = np.zeros(np.shape(week_minute))
+        for days, peaks in ((workday, self.workdays), (~workday, self.weekends)):
+            for peak, width, height in peaks:
+                away = np.abs(hour - peak)
+                total += days * height * np.exp(-0.5 * (np.minimum(away, 24 - away) / width) ** 2)
+        return total
+
+
+JAMS = Week(workdays=((8.2, 1.0, 1.0), (13, 2.5, 0.35), (17.6, 1.4, 1.0)), weekends=((14.5, 3.0, 0.55),))
+SHORTAGE = Week(
+    ((12.3, 0.9, 0.7), (18.6, 1.3, 1.0), (3, 2.5, 0.4)), ((12.8, 1.2, 0.5), (19.2, 1.5, 0.9), (4, 2.5, 0.4))
+)
+FELT = (0.15, 0.6, 0.9)  # how much of a jam lanes, avenues and bridges feel
 
 
 def road_pace(week_minute: Ints) -> Floats:
-    """Usual travel time over free flow on lanes, avenues and bridges at a time of week, shape (3, ...)."""
-    busy = bumps(
-        week_minute,
-        (8.2, 1.0, 1.0, True),
-        (13, 2.5, 0.35, True),
-        (17.6, 1.4, 1.0, True),
-        (14.5, 3.0, 0.55, False),
-    )
-    return np.stack([1 + 0.15 * busy, 1 + 0.6 * busy, 1 + 0.9 * busy])
+    """Usual travel time over free flow on lanes, avenues and bridges at a time of week, shape (3, n)."""
+    busy = JAMS.at(week_minute)
+    return np.stack([1 + felt * busy for felt in FELT])
 
 
 def usual_pace(week_minute: Ints) -> Floats:
     """What the sensors read at a time of week when the latent congestion is nil: they stand on avenues and bridges."""
-    lane, avenue, bridge = road_pace(week_minute % WEEK_MIN)
-    return np.asarray(0.2 * lane + 0.6 * avenue + 0.2 * bridge)
+    return np.asarray(np.array([0.2, 0.6, 0.2]) @ road_pace(week_minute))
 
 
 def shortage(week_minute: Ints) -> Floats:
-    """How much longer couriers take to come at a time of week: too few at the peaks."""
-    return 1 + bumps(
-        week_minute,
-        (12.3, 0.9, 0.7, True),
-        (18.6, 1.3, 1.0, True),
-        (12.8, 1.2, 0.5, False),
-        (19.2, 1.5, 0.9, False),
-        (3, 2.5, 0.4, True),
-        (4, 2.5, 0.4, False),
-    )
+    """How much longer couriers take to come at a time of week: too few at the peaks and in the night."""
+    return 1 + SHORTAGE.at(week_minute)

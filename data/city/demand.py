@@ -7,12 +7,17 @@ from functools import cached_property
 
 import numpy as np
 
-from data.city.climate import bumps
+from data.city.climate import Week
 from data.city.dice import Dice, Keys
 from data.city.streets import Streets
-from data.city.times import Floats, Ints, week_minutes
+from data.city.times import Floats, Ints, steps_at, week_minutes
 
 MOST_A_MINUTE = 24
+AT_NIGHT = 0.43  # wishes a city minute, at any time
+WISHES = Week(
+    ((9.5, 1.7, 2.2), (12.5, 1.6, 2.85), (15.5, 1.8, 1.9), (18.5, 1.8, 4.1), (21, 1.2, 0.95)),
+    ((12.5, 2.4, 3.25), (18.8, 2.2, 4.4)),
+)
 # Weight of the groups as places of pickup: by day shops and offices, in the evening homes and restaurants.
 BY_DAY = np.array([1.3, 1.0, 0.6, 1.1, 2.2, 1.5, 0.5])
 BY_EVENING = np.array([0.8, 1.3, 1.2, 0.7, 1.9, 1.1, 1.0])
@@ -30,23 +35,10 @@ def parcel_mass(vehicle: Ints, luck: Floats) -> Floats:
     return np.clip(np.round(PARCEL_KG[vehicle] * np.exp(PARCEL_SPREAD * luck), 1), 0.1, 60)
 
 
-def wishes_a_minute(week_minute: Ints) -> Floats:
-    """Expected wishes per city minute at a time of week."""
-    return 0.43 + 0.95 * bumps(
-        week_minute,
-        (9.5, 1.7, 2.3, True),
-        (12.5, 1.6, 3.0, True),
-        (15.5, 1.8, 2.0, True),
-        (18.5, 1.8, 4.3, True),
-        (21.0, 1.2, 1.0, True),
-        (12.5, 2.4, 3.4, False),
-        (18.8, 2.2, 4.6, False),
-    )
-
-
 @dataclass(frozen=True)
-class Wishes:
-    """Wishes ordered by time, shape (n,) each: key, time in minutes, zone indices, vehicle index, kg (NaN: unsaid)."""
+class Trips:
+    """Trips wished for or booked, shape (n,) each: key, time of it in minutes, zone and vehicle indices, kg (NaN:
+    unsaid)."""
 
     key: Keys
     at: Floats
@@ -83,8 +75,9 @@ class Demand:
         )
         return zones * np.exp(-self.streets.route_km / 4.5) * np.where(self.streets.crossing, 1.0, HOME_BANK)
 
-    def during(self, after: float, until: float) -> Wishes:
+    def during(self, after: float, until: float) -> Trips:
         """Wishes with `after < at <= until`, in minutes since the epoch."""
+        steps_at(np.array([after]))  # refuses a time before the city
         minutes = np.arange(np.floor(after) - 1, np.floor(until) + 1).astype(np.int64)
         number = self._counts(minutes)
         start = np.repeat(minutes, number)
@@ -98,7 +91,7 @@ class Demand:
 
     def _counts(self, minutes: Ints) -> Ints:
         """Poisson numbers of wishes, by the inverse of the distribution function."""
-        mean = wishes_a_minute(week_minutes(minutes))
+        mean = AT_NIGHT + WISHES.at(week_minutes(minutes))
         left = self.dice.uniforms(minutes, "wishes")
         number, share = np.zeros(len(minutes), dtype=np.int64), np.exp(-mean)
         for count in range(1, MOST_A_MINUTE):
@@ -107,7 +100,7 @@ class Demand:
             share = share * mean / count
         return number
 
-    def _made(self, key: Keys, at: Floats) -> Wishes:
+    def _made(self, key: Keys, at: Floats) -> Trips:
         hour = week_minutes(at) % 1440 / 60
         evening = (1 / (1 + np.exp(-(hour - 17.5) * 1.5)))[:, None]
         pickup = _pick((1 - evening) * self.pickups[0] + evening * self.pickups[1], self.dice.uniforms(key, "pickup"))
@@ -116,4 +109,4 @@ class Demand:
         vehicle = _pick(np.exp(TASTE[:, 0] + TASTE[:, 1] * km), self.dice.uniforms(key, "vehicle"))
         mass = parcel_mass(vehicle, self.dice.normals(key, "mass"))
         unsaid = self.dice.uniforms(key, "mass unsaid") < MASS_UNSAID
-        return Wishes(key, at, pickup, dropoff, vehicle, np.where(unsaid, np.nan, mass))
+        return Trips(key, at, pickup, dropoff, vehicle, np.where(unsaid, np.nan, mass))
