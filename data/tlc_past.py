@@ -1,7 +1,7 @@
 """What was known before a cut-off of New York's routes and durations, to fill in what a trip record lacks.
 
 The planned route of a zone pair is its median metered distance. A pair too rarely driven takes the straight line
-between its zones times the median detour of its pickup zone, else of the city; inside a zone, the city's median there.
+between its zones times the median detour of its pickup zone, else of the city; inside a zone, the city's median.
 The shown estimate is the empirical quantiles of the pair, else of its pickup zone, else of the city.
 """
 
@@ -53,6 +53,7 @@ class Past:
             (ZONE, _quantiles(miles, ZONE, "detour", {"zone_detour": 0.5})),
             (CITY, _quantiles(miles, CITY, "detour", {"city_detour": 0.5})),
             (CITY, _quantiles(inside, CITY, "km", {"inside_km": 0.5})),
+            (CITY, _quantiles(miles, CITY, "km", {"city_km": 0.5})),
         ]
         for keys in (PAIR, ZONE, CITY):
             levels = {f"{name}_{len(tables)}": level for name, level in LEVELS.items()}
@@ -66,8 +67,8 @@ class Past:
             trips = trips.join(table, on=keys, how="left", maintain_order="left")
         detour = pl.coalesce("zone_detour", "city_detour")
         return trips.with_columns(
-            pl.coalesce("pair_km", pl.col("straight_km") * detour, "inside_km").alias("distance_km"),
-            *(pl.coalesce(rf"^{name}_\d$").alias(name) for name in LEVELS),
+            pl.coalesce("pair_km", pl.col("straight_km") * detour, "inside_km", "city_km").alias("distance_km"),
+            *(pl.coalesce(rf"^{name}_\d+$").alias(name) for name in LEVELS),
         )
 
 

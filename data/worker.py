@@ -285,7 +285,7 @@ class Worker:
         try:
             answer = ask()
         except httpx.HTTPError as error:
-            if feed not in self.away:
+            if self.away.get(feed) != str(error):
                 log.warning("feed %s is away: %s", feed, error)
             self.away[feed] = str(error)
             return False
