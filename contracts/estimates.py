@@ -92,7 +92,8 @@ class Rollout(Wire):
 
 
 class RolloutChanged(Wire):
-    """Feed `rollout`, type `rollout.changed`. `cause` is a decision's id, `bundles:<feed id>` or `control`."""
+    """Feed `rollout`, type `rollout.changed`. `cause` is a decision's id, `bundles:<feed id>`, `control` (a
+    person) or `start` (a bundle could not be loaded again)."""
 
     before: Rollout
     after: Rollout

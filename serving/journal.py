@@ -9,6 +9,7 @@ from concurrent.futures import Future
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
 
+from sqlalchemy import Connection
 from sqlalchemy.exc import SQLAlchemyError
 
 from chassis.feed_store import Draft, FeedStore
@@ -33,26 +34,27 @@ class Journal:
 
     def run(self, stop: Flag) -> None:
         """The writer's thread: commit until told to stop and nothing waits."""
-        while not (stop.is_set() and self.queue.empty()):
-            try:
-                waiting = [self.queue.get(timeout=LOOK_AT_STOP_S)]
-            except Empty:
-                continue
-            while not self.queue.empty():  # nobody else takes from it
-                waiting.append(self.queue.get())
-            error = self._commit([draft for drafts, _ in waiting for draft in drafts])
-            for _, committed in waiting:
-                if not committed.set_running_or_notify_cancel():
-                    continue  # its caller has gone
-                if error is None:
-                    committed.set_result(None)
-                else:
-                    committed.set_exception(error)
+        with self.store.engine.connect() as connection:  # kept: taking one from the pool costs as much as a commit
+            while not (stop.is_set() and self.queue.empty()):
+                try:
+                    waiting = [self.queue.get(timeout=LOOK_AT_STOP_S)]
+                except Empty:
+                    continue
+                while not self.queue.empty():  # nobody else takes from it
+                    waiting.append(self.queue.get())
+                error = self._commit(connection, [draft for drafts, _ in waiting for draft in drafts])
+                for _, committed in waiting:
+                    if not committed.set_running_or_notify_cancel():
+                        continue  # its caller has gone
+                    if error is None:
+                        committed.set_result(None)
+                    else:
+                        committed.set_exception(error)
 
-    def _commit(self, drafts: Sequence[Draft]) -> ProblemError | None:
+    def _commit(self, connection: Connection, drafts: Sequence[Draft]) -> ProblemError | None:
         try:
-            with self.store.engine.begin() as tx:
-                self.store.append(tx, drafts)
+            with connection.begin():
+                self.store.append(connection, drafts)
         except SQLAlchemyError as error:
             log.exception("%d estimates could not be recorded; their callers get a 503", len(drafts))
             detail = f"the estimates feed cannot be written ({type(error).__name__}): see serving's log"

@@ -62,14 +62,18 @@ def apply(rollout: Rollout, command: RolloutCommand) -> Rollout:
 
 
 def command_of(decision: Decision) -> RolloutCommand | None:
-    """What a decision asks of serving, None where it asks nothing. Raises `NotApplicable` when it names no target."""
+    """What a decision asks of serving, None where it asks nothing. Raises `NotApplicable` when it names no target.
+
+    A rollback is for the champion it was decided about, whether its target names that one or the one to go back to.
+    """
     action = ACTIONS.get(decision.kind)
     if action is None:
         return None
-    if decision.target is None:
+    target = decision.champion or decision.target if action == "roll_back" else decision.target
+    if target is None:
         raise NotApplicable(f"decision {decision.decision_id}: {decision.kind} without a target; name the version")
     reason = f"{decision.kind}: {'; '.join(decision.reasons)}"[:500]
-    return RolloutCommand(action=action, version=decision.target, reason=reason)
+    return RolloutCommand(action=action, version=target, reason=reason)
 
 
 def without(rollout: Rollout, broken: Collection[str]) -> Rollout:

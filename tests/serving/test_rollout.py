@@ -138,6 +138,15 @@ def test_the_other_decisions_do_not(kind):
     assert command_of(decision(kind, "2")) is None
 
 
+@pytest.mark.parametrize("target", ["1", "2"])
+def test_a_rollback_is_for_the_champion_it_was_decided_about(target):
+    decided = decision("roll_back", target).model_copy(update={"champion": "2"})
+    command = command_of(decided)
+    assert apply(Rollout(champion="2", previous="1"), command) == Rollout(champion="1")
+    with pytest.raises(NotApplicable, match="the champion is 3 now"):
+        apply(Rollout(champion="3", previous="2"), command)
+
+
 def test_a_decision_must_name_its_target():
     with pytest.raises(NotApplicable, match="without a target"):
         command_of(decision("promote", None))

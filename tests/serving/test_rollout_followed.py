@@ -21,6 +21,7 @@ from contracts.estimates import BundleRejected
 from serving.conductor import NoBundlesFolder
 from serving.main import build
 from tests.bundles import a_trip, make_bundle, quantiles_of, released
+from tests.postgres import postgres
 from tests.servers import free_port
 
 
@@ -208,6 +209,17 @@ def test_the_rollout_survives_a_restart(place, trip):
         assert sorted(state["bundles"]) == ["challenger", "champion", "previous"]
         assert service.estimate(trip).status_code == 200
         assert len(changes(service)) == 5  # starting again says nothing new
+
+
+def test_it_keeps_its_feeds_and_rollout_in_postgres_too(place, trip, tmp_path):
+    with postgres(tmp_path) as url:
+        place.upstream.release(make_bundle(place.bundles, "1"))
+        with place.serving(serving_database_url=url) as service:
+            service.until_serving(champion="1")
+            told = service.estimate(trip).json()["estimates"][0]["estimate_id"]
+        with place.serving(serving_database_url=url) as service:
+            assert service.rollout()["champion"] == "1"
+            assert [event["data"]["estimate_id"] for event in service.feed("estimates")] == [told]
 
 
 def test_after_a_restart_the_previous_bundle_steps_in_for_a_spoilt_champion(place, trip):
