@@ -25,7 +25,7 @@ from contracts.decisions import Decision, DecisionKind
 from contracts.trips import Wire
 from serving.main import build
 from serving.settings import Settings
-from tests.bundles import a_trip, released
+from tests.bundles import a_trip, make_bundle, released
 from tests.servers import running
 
 LIVE = datetime.fromisoformat("2026-06-01T07:00+02:00")
@@ -143,15 +143,43 @@ class Place:
             yield Service(client, read_token(self.var / "tokens", "control"))
 
 
-@pytest.fixture
-def place(tmp_path) -> Iterator[Place]:
-    var = tmp_path / "var"
+@contextmanager
+def a_place(folder: Path) -> Iterator[Place]:
+    var = folder / "var"
     (var / "bundles").mkdir(parents=True)
     make_tokens(var / "tokens")
     Clock(time_zone="Europe/Berlin", city_start=LIVE, wall_start=time.time(), speed=1).save(var / "clock.json")
-    upstream = Upstream(tmp_path)
+    upstream = Upstream(folder)
     with running(upstream.app()) as upstream.url:
         yield Place(var, upstream)
+
+
+@contextmanager
+def a_champion(place: Place) -> Iterator[Service]:
+    place.upstream.release(make_bundle(place.bundles, "1"))
+    with place.serving() as service:
+        service.until_serving(champion="1")
+        yield service
+
+
+@pytest.fixture
+def place(tmp_path) -> Iterator[Place]:
+    with a_place(tmp_path) as place:
+        yield place
+
+
+@pytest.fixture
+def champion(place) -> Iterator[Service]:
+    """A service whose champion is bundle 1, two minutes a kilometre."""
+    with a_champion(place) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def shared_champion(tmp_path_factory) -> Iterator[Service]:
+    """The same for tests that leave its rollout and database alone."""
+    with a_place(tmp_path_factory.mktemp("shared")) as place, a_champion(place) as service:
+        yield service
 
 
 @pytest.fixture

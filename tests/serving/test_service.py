@@ -24,15 +24,6 @@ def answered(service) -> list[EstimateAnswered]:
     return [EstimateAnswered.model_validate(event["data"]) for event in service.feed("estimates")]
 
 
-@pytest.fixture
-def champion(place):
-    """A service whose champion is bundle 1, two minutes a kilometre."""
-    place.upstream.release(make_bundle(place.bundles, "1"))
-    with place.serving() as service:
-        service.until_serving(champion="1")
-        yield service
-
-
 def challenge(place, service, version: str = "2", **how) -> None:
     place.upstream.release(make_bundle(place.bundles, version, **how))
     service.until_serving(challenger=version)
@@ -63,11 +54,11 @@ def test_answers_come_in_order_and_each_is_in_the_feed_first(champion):
         assert [(said.role, said.quantiles) for said in record.answers] == [("champion", estimate.quantiles)]
 
 
-def test_a_full_batch_is_answered_and_one_more_is_refused(champion):
+def test_a_full_batch_is_answered_and_one_more_is_refused(shared_champion):
     trips = [a_trip(f"t{number}") for number in range(256)]
-    assert len(champion.estimate(*trips).json()["estimates"]) == 256
-    assert champion.estimate(*trips, a_trip("one-more")).status_code == 422
-    assert champion.estimate().status_code == 422
+    assert len(shared_champion.estimate(*trips).json()["estimates"]) == 256
+    assert shared_champion.estimate(*trips, a_trip("one-more")).status_code == 422
+    assert shared_champion.estimate().status_code == 422
 
 
 def test_out_of_scope_is_an_answer(champion):
@@ -208,8 +199,8 @@ def test_without_a_champion_it_is_live_not_ready_and_answers_503(place, trip):
         ({"requested_at": "2026-06-01T09:00:00"}, "trips.0.requested_at", "2026-06-01T09:00:00"),
     ],
 )
-def test_bad_input_is_a_problem_that_names_field_value_and_rule(champion, trip, change, field, value):
-    answer = champion.client.post("/v1/estimates", json={"trips": [trip.model_dump(mode="json") | change]})
+def test_bad_input_is_a_problem_that_names_field_value_and_rule(shared_champion, trip, change, field, value):
+    answer = shared_champion.client.post("/v1/estimates", json={"trips": [trip.model_dump(mode="json") | change]})
     assert answer.status_code == 422
     assert answer.headers["content-type"] == "application/problem+json"
     fault = answer.json()["errors"][0]
@@ -217,15 +208,17 @@ def test_bad_input_is_a_problem_that_names_field_value_and_rule(champion, trip, 
     assert fault["rule"]
 
 
-def test_json_that_is_none_is_a_400(champion):
-    answer = champion.client.post("/v1/estimates", content='{"trips": [', headers={"content-type": "application/json"})
+def test_json_that_is_none_is_a_400(shared_champion):
+    answer = shared_champion.client.post(
+        "/v1/estimates", content='{"trips": [', headers={"content-type": "application/json"}
+    )
     assert answer.status_code == 400
     assert answer.json()["type"] == "/problems/malformed-json"
 
 
-def test_nan_in_a_body_is_refused(champion, trip):
+def test_nan_in_a_body_is_refused(shared_champion, trip):
     body = json.dumps({"trips": [trip.model_dump(mode="json") | {"distance_km": float("nan")}]})
-    answer = champion.client.post("/v1/estimates", content=body, headers={"content-type": "application/json"})
+    answer = shared_champion.client.post("/v1/estimates", content=body, headers={"content-type": "application/json"})
     assert answer.status_code == 422
 
 
@@ -240,12 +233,12 @@ def test_a_body_that_is_too_large_is_a_413(place, chunked):
         assert "10000 bytes" in answer.json()["detail"]
 
 
-def test_a_request_id_is_given_back_or_made(champion, trip):
-    kept = champion.estimate(trip, headers={"X-Request-Id": "quote-77"})
+def test_a_request_id_is_given_back_or_made(shared_champion, trip):
+    kept = shared_champion.estimate(trip, headers={"X-Request-Id": "quote-77"})
     assert kept.headers["X-Request-Id"] == "quote-77"
-    made = {champion.estimate(trip).headers["X-Request-Id"] for _ in range(2)}
+    made = {shared_champion.estimate(trip).headers["X-Request-Id"] for _ in range(2)}
     assert len(made) == 2
-    foreign = champion.estimate(trip, headers={"X-Request-Id": "a b{}"}).headers["X-Request-Id"]
+    foreign = shared_champion.estimate(trip, headers={"X-Request-Id": "a b{}"}).headers["X-Request-Id"]
     assert foreign != "a b{}"
 
 
@@ -305,25 +298,25 @@ def test_metrics_count_answers_and_every_latency_limit_is_a_bucket_edge(champion
     assert champion.metric('tandem_feed_follow_lag_seconds{feed="bundles"}') < 5
 
 
-def test_the_published_interface_documents_its_problems(champion):
-    paths = champion.client.get("/openapi.json").json()["paths"]
+def test_the_published_interface_documents_its_problems(shared_champion):
+    paths = shared_champion.client.get("/openapi.json").json()["paths"]
     for status in ("400", "413", "422", "503"):
         content = paths["/v1/estimates"]["post"]["responses"][status]["content"]
         assert content["application/problem+json"]["schema"]["$ref"].endswith("/Problem")
     assert {"401", "409"} <= paths["/v1/rollout"]["post"]["responses"].keys()
 
 
-def test_only_the_control_token_changes_the_rollout(champion):
+def test_only_the_control_token_changes_the_rollout(shared_champion):
     body = {"action": "roll_back", "reason": "test"}
-    assert champion.client.post("/v1/rollout", json=body).status_code == 401
-    wrong = champion.client.post("/v1/rollout", json=body, headers={"Authorization": "Bearer courier"})
+    assert shared_champion.client.post("/v1/rollout", json=body).status_code == 401
+    wrong = shared_champion.client.post("/v1/rollout", json=body, headers={"Authorization": "Bearer courier"})
     assert wrong.status_code == 401
-    conflict = champion.control("roll_back")
+    conflict = shared_champion.control("roll_back")
     assert conflict.status_code == 409
     assert "no previous bundle" in conflict.json()["detail"]
-    assert champion.rollout()["champion"] == "1"
+    assert shared_champion.rollout()["champion"] == "1"
 
 
-def test_an_unknown_path_is_a_problem_too(champion):
-    answer = champion.client.get("/nowhere")
+def test_an_unknown_path_is_a_problem_too(shared_champion):
+    answer = shared_champion.client.get("/nowhere")
     assert (answer.status_code, answer.json()["type"]) == (404, "/problems/http-404")
