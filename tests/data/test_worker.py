@@ -31,9 +31,10 @@ from data.city.incidents import Started
 from data.city.incidents import load as load_incident
 from data.city.reference import City
 from data.city.times import minutes_at
+from data.desk import LARGEST_BATCH
 from data.history import LIVE_START, events, simulate
 from data.settings import Settings
-from data.worker import LARGEST_BATCH, Worker, build, service
+from data.worker import Worker, build, service
 from tests.data.publishers import Publisher, publisher
 from tests.servers import free_port, running
 
