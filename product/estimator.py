@@ -14,6 +14,8 @@ from pydantic import ValidationError
 from contracts.estimates import EstimatesAnswer, EstimatesRequest, Quantiles
 from contracts.trips import TripRequest
 
+# Idle connections are dropped well before serving drops them, else a question may go out on a dying one.
+LIMITS = httpx.Limits(max_keepalive_connections=32, keepalive_expiry=2)
 Why = Literal["late", "unreachable", "refused", "wrong", "out_of_scope", "circuit_open"]
 
 
@@ -75,7 +77,7 @@ class ServingClient:
         self, base_url: str, budget_s: float, breaker: Breaker, wall: Callable[[], float] = time.monotonic
     ) -> None:
         self.url, self.budget_s, self.breaker, self.wall = f"{base_url}/v1/estimates", budget_s, breaker, wall
-        self.client = httpx.AsyncClient(timeout=budget_s, limits=httpx.Limits(max_keepalive_connections=32))
+        self.client = httpx.AsyncClient(timeout=budget_s, limits=LIMITS)
 
     async def estimate(self, trip: TripRequest) -> Answered | Unanswered:
         """The model's answer for a trip, or why there is none. Never raises for what serving does."""

@@ -97,7 +97,9 @@ def main(path: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: python -m product.import_history FILE")
     try:
         main(Path(sys.argv[1]))
-    except (TandemError, OSError, IndexError) as error:
-        sys.exit(f"product.import_history: {error or 'name the file'}")
+    except (TandemError, OSError) as error:
+        sys.exit(f"product.import_history: {error}")

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from sqlalchemy import Connection, Engine, Row, func, insert, select, update
+from sqlalchemy import Connection, Engine, Row, bindparam, func, insert, select, update
 
 from chassis.databases import reading
 from chassis.feed_store import Draft, FeedStore
@@ -20,13 +20,22 @@ from product.tables import METADATA, PAST_OUTCOMES, TRIPS
 from product.tracking import OPEN_STATES, Change, Trip
 
 MOST_PAST_OUTCOMES = 20_000  # the newest ones: about a week, and quick to read
+# Statements are built once: building one costs several times what running it does.
+FIND = select(TRIPS).where(TRIPS.c.trip_id == bindparam("mine"))
+LOCK = FIND.with_for_update()
+CHANGE = update(TRIPS).where(TRIPS.c.trip_id == bindparam("mine"))
+COUNT_OPEN = select(func.count()).select_from(TRIPS).where(TRIPS.c.state.in_(OPEN_STATES))
+JOBS = (
+    select(TRIPS.c.seq, TRIPS.c.quoted, TRIPS.c.booked_at)
+    .where(TRIPS.c.seq > bindparam("after"), TRIPS.c.state.in_(OPEN_STATES))
+    .order_by(TRIPS.c.seq)
+    .limit(bindparam("most"))
+)
+CHANGING = ("state", "booked_at", "picked_up_at", "ended_at", "stars", "comment")
 
 
 class UnknownTrip(TandemError):
     """There is no such trip."""
-
-    def __init__(self, trip_id: str) -> None:
-        super().__init__(f"there is no trip {trip_id!r}: ask for a quote first, or mend the id")
 
 
 class Ledger:
@@ -50,24 +59,23 @@ class Ledger:
                 "requested_at": asked_at,
                 "valid_until": trip.valid_until,
             }
-            tx.execute(insert(TRIPS).values(row))
+            tx.execute(insert(TRIPS), row)
 
     def find(self, trip_id: str) -> Trip:
         """A trip. Raises `UnknownTrip`."""
         with reading(self.engine) as tx:
-            return _trip(tx.execute(select(TRIPS).where(TRIPS.c.trip_id == trip_id)).first(), trip_id)
+            return _trip(tx.execute(FIND, {"mine": trip_id}).first(), trip_id)
 
     def change(self, trip_id: str, decide: Callable[[Trip], Change]) -> Change:
         """Read a trip, decide, and record what comes out with its news, in one transaction. Raises `UnknownTrip`."""
-        mine = TRIPS.c.trip_id == trip_id
         with self.engine.begin() as tx:
-            trip = _trip(tx.execute(select(TRIPS).where(mine).with_for_update()).first(), trip_id)
+            trip = _trip(tx.execute(LOCK, {"mine": trip_id}).first(), trip_id)
             change = decide(trip)
             if (news := change.news) is not None:
                 feed = self.ratings_feed if news.type == "rating.given" else self.trips_feed
                 [event_id] = feed.append(tx, [Draft(news.type, news.time, trip_id, news.data)])
                 seq = {"seq": event_id} if news.type == "trip.booked" else {}
-                tx.execute(update(TRIPS).where(mine).values(_columns(change.trip) | seq))
+                tx.execute(CHANGE, _columns(change.trip) | seq | {"mine": trip_id})
                 if isinstance(news.data, CompletedTrip):
                     self.learn(tx, [news.data])
         return change
@@ -97,10 +105,8 @@ class Ledger:
 
     def jobs(self, after: int, limit: int) -> list[Job]:
         """Booked trips that have not ended, oldest booking first, from the one after `after`."""
-        wanted = (TRIPS.c.seq > after) & TRIPS.c.state.in_(OPEN_STATES)
-        query = select(TRIPS.c.seq, TRIPS.c.quoted, TRIPS.c.booked_at).where(wanted).order_by(TRIPS.c.seq).limit(limit)
         with reading(self.engine) as tx:
-            rows = tx.execute(query).all()
+            rows = tx.execute(JOBS, {"after": after, "most": limit}).all()
         return [
             Job(seq=row.seq, trip=TripQuoted.model_validate_json(row.quoted).trip, booked_at=row.booked_at)
             for row in rows
@@ -114,40 +120,23 @@ class Ledger:
 
     def count_open(self) -> int:
         """How many trips are under way."""
-        query = select(func.count()).select_from(TRIPS).where(TRIPS.c.state.in_(OPEN_STATES))
         with reading(self.engine) as tx:
-            return tx.execute(query).scalar_one()
+            return tx.execute(COUNT_OPEN).scalar_one()
 
     def counts(self, column: str, since: datetime) -> dict[str, int]:
         """How many quotes since an instant there are of each `state` or `source`."""
         query = select(TRIPS.c[column], func.count()).where(TRIPS.c.requested_at >= since).group_by(TRIPS.c[column])
         with reading(self.engine) as tx:
-            return dict(tx.execute(query).tuples().all())
+            return {row[0]: row[1] for row in tx.execute(query)}
 
 
 def _columns(trip: Trip) -> dict[str, Any]:
     """The columns that change in a trip's life."""
-    return {
-        "state": trip.state,
-        "promised_by": trip.promised_by,
-        "booked_at": trip.booked_at,
-        "picked_up_at": trip.picked_up_at,
-        "ended_at": trip.ended_at,
-        "stars": trip.stars,
-        "comment": trip.comment,
-    }
+    return {name: getattr(trip, name) for name in (*CHANGING, "promised_by")}
 
 
 def _trip(row: Row[Any] | None, trip_id: str) -> Trip:
     if row is None:
-        raise UnknownTrip(trip_id)
-    return Trip(
-        quoted=TripQuoted.model_validate_json(row.quoted),
-        valid_until=row.valid_until,
-        state=row.state,
-        booked_at=row.booked_at,
-        picked_up_at=row.picked_up_at,
-        ended_at=row.ended_at,
-        stars=row.stars,
-        comment=row.comment,
-    )
+        raise UnknownTrip(f"there is no trip {trip_id!r}: ask for a quote first, or mend the id")
+    life = {name: getattr(row, name) for name in CHANGING}
+    return Trip(TripQuoted.model_validate_json(row.quoted), row.valid_until, **life)

@@ -21,16 +21,9 @@ LONGEST = timedelta(days=2)  # the contract's bound on duration_min
 class QuoteExpired(TandemError):
     """A quote is booked too late."""
 
-    def __init__(self, trip: Trip) -> None:
-        until = trip.valid_until.isoformat(timespec="minutes")
-        super().__init__(f"the quote of trip {trip.trip_id} was good until {until}: ask for a new quote")
-
 
 class NotBooked(TandemError):
     """A courier reports on a trip that nobody booked."""
-
-    def __init__(self, trip: Trip) -> None:
-        super().__init__(f"trip {trip.trip_id} is only quoted: it must be booked before a courier can report on it")
 
 
 class ImpossibleReport(TandemError):
@@ -40,15 +33,9 @@ class ImpossibleReport(TandemError):
 class NotEnded(TandemError):
     """A rating comes before the end of its trip."""
 
-    def __init__(self, trip: Trip) -> None:
-        super().__init__(f"trip {trip.trip_id} is {trip.state}: rate it once it has ended")
-
 
 class AlreadyRated(TandemError):
     """A second rating says something else than the first."""
-
-    def __init__(self, trip: Trip) -> None:
-        super().__init__(f"trip {trip.trip_id} has its rating of {trip.stars} stars already: a rating is final")
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +85,7 @@ def book(trip: Trip, now: datetime) -> Change:
     if trip.state != "quoted":
         return Change(trip)
     if now > trip.valid_until:
-        raise QuoteExpired(trip)
+        raise QuoteExpired(f"trip {trip.trip_id} was offered until {trip.valid_until:%a %H:%M %Z}: ask for a new quote")
     booked = replace(trip, state="booked", booked_at=now)
     told = TripBooked(trip_id=trip.trip_id, booked_at=now, promised_by=booked.promised_by)
     return Change(booked, News("trip.booked", now, told))
@@ -110,7 +97,7 @@ def report(trip: Trip, said: CourierReport, latest: datetime) -> Change:
     `latest` is the latest time a report may carry: now, and a little for clocks that differ.
     """
     if trip.booked_at is None:
-        raise NotBooked(trip)
+        raise NotBooked(f"trip {trip.trip_id} is only quoted: it must be booked before a courier reports on it")
     _check_time(trip.trip_id, trip.booked_at, said, latest)
     if said.event == "picked_up":
         if trip.picked_up_at is not None:
@@ -145,10 +132,10 @@ def _check_time(trip_id: str, booked_at: datetime, said: CourierReport, latest: 
 def rate(trip: Trip, stars: int, comment: str, now: datetime) -> Change:
     """The customer's verdict, once the trip has ended. Saying the same twice changes nothing."""
     if trip.ended_at is None:
-        raise NotEnded(trip)
+        raise NotEnded(f"trip {trip.trip_id} is {trip.state}: rate it once it has ended")
     if trip.stars is not None:
         if trip.stars != stars:
-            raise AlreadyRated(trip)
+            raise AlreadyRated(f"trip {trip.trip_id} has its {trip.stars} stars already: a rating is final")
         return Change(trip)
     given = RatingGiven(trip_id=trip.trip_id, stars=stars, late=trip.ended_at > trip.promised_by)
     return Change(replace(trip, stars=stars, comment=comment), News("rating.given", now, given))

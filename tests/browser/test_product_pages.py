@@ -1,0 +1,187 @@
+"""The product's pages in a real browser: by mouse, by keyboard, on a phone, without script, and asking nobody else."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from chassis.tokens import read_token
+from tests.product.conftest import Tandem, a_tandem, eventually
+from tests.product.neighbours import a_map
+
+CHROMIUM = Path("/usr/bin/chromium")
+PHONE, DESK = {"width": 375, "height": 740}, {"width": 1280, "height": 860}
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}: apt install chromium")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
+        yield playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+
+
+@pytest.fixture(scope="module")
+def tandem(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tandem]:
+    with ExitStack() as entered:
+        yield a_tandem(tmp_path_factory.mktemp("pages"), entered)
+
+
+def url(tandem: Tandem) -> str:
+    return str(tandem.client.base_url).rstrip("/")
+
+
+@pytest.fixture
+def page(browser: Browser, tandem: Tandem) -> Iterator[Page]:
+    context = browser.new_context(viewport=DESK, base_url=url(tandem))
+    page = context.new_page()
+    page.set_default_timeout(10_000)
+    yield page
+    context.close()
+
+
+def booked(tandem: Tandem) -> str:
+    trip = tandem.quote().trip_id
+    tandem.book(trip)
+    return trip
+
+
+def reported(tandem: Tandem, trip: str, event: str) -> None:
+    at = tandem.clock.now()
+    eventually(lambda: tandem.clock.now() > at, "a moment has passed")
+    assert tandem.report(trip, event, at).status_code == 200
+
+
+def test_a_customer_quotes_books_watches_and_rates(page, tandem):
+    page.goto("/")
+    page.locator("[data-zone='101']").click()
+    page.locator("[data-zone='118']").click()
+    expect(page.get_by_label("Pick up in")).to_have_value("101")
+    expect(page.get_by_label("Bring to")).to_have_value("118")
+    page.get_by_role("button", name="Show price and time").click()
+    expect(page.locator(".offer")).to_contain_text("There by")
+    page.get_by_role("button", name="Book this trip").click()
+    expect(page.get_by_role("heading")).to_have_text("A courier is coming")
+
+    trip = page.url.rsplit("/", 1)[1]
+    reported(tandem, trip, "picked_up")
+    expect(page.get_by_role("heading")).to_have_text("On its way")  # by itself: the page looks every two seconds
+    reported(tandem, trip, "delivered")
+    expect(page.get_by_role("heading")).to_contain_text("Delivered at")
+
+    page.locator("label[for=star4]").click()
+    page.get_by_label("Anything to add?").fill("kind courier")
+    page.get_by_role("button", name="Send rating").click()
+    expect(page.get_by_role("img", name="4 of 5 stars")).to_be_visible()
+    assert tandem.client.get(f"/api/trips/{trip}").json()["stars"] == 4
+
+
+def test_the_same_by_keyboard_alone(page):
+    page.goto("/")
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("Skip to content")).to_be_focused()
+    page.get_by_label("Pick up in").focus()
+    page.keyboard.type("Square 3")
+    page.keyboard.press("Tab")
+    page.keyboard.type("Square 9")
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("radio", name="Scooter")).to_be_checked()
+    page.keyboard.press("Tab")
+    page.keyboard.type("2.5")
+    page.keyboard.press("Enter")
+    expect(page.locator(".offer")).to_be_visible()
+    expect(page.locator("polygon.from")).to_have_attribute("data-zone", "103")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="Book this trip")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading")).to_have_text("A courier is coming")
+
+
+def test_without_script_the_form_still_sells(browser, tandem):
+    context = browser.new_context(base_url=url(tandem), java_script_enabled=False)
+    page = context.new_page()
+    page.goto("/")
+    page.get_by_label("Pick up in").select_option("101")
+    page.get_by_label("Bring to").select_option("102")
+    page.get_by_role("button", name="Show price and time").click()
+    page.get_by_role("button", name="Book this trip").click()
+    assert page.get_by_role("heading").inner_text() == "A courier is coming"
+    context.close()
+
+
+def test_a_bad_form_is_explained_in_place(page):
+    page.goto("/")
+    page.get_by_label("Pick up in").select_option("101")
+    page.get_by_label("Bring to").select_option("102")
+    page.get_by_label("Parcel weight").fill("900")
+    page.get_by_role("button", name="Show price and time").click()
+
+    expect(page.get_by_role("alert")).to_contain_text("Parcel kg: Input should be less than or equal to 500")
+
+
+def test_staff_log_in_and_see_the_late_ones_first(page, tandem):
+    trips = [booked(tandem) for _ in range(3)]
+    page.goto("/dispatch")
+    page.get_by_label("Staff token").fill("guess")
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("alert")).to_contain_text("not the staff token")
+    page.get_by_label("Staff token").fill(read_token(tandem.settings.tokens_file, "staff"))
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Dispatch")).to_be_visible()
+    for trip in trips:
+        expect(page.locator(f"a[href='/trips/{trip}']")).to_be_visible()
+    promises = [row.split(" ")[0] for row in page.locator("tbody td:first-child").all_inner_texts()]
+    assert promises == sorted(promises)
+    reported(tandem, trips[0], "delivered")
+    expect(page.locator(f"a[href='/trips/{trips[0]}']")).to_have_count(0, timeout=15_000)  # it renews itself
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_pages_fit_the_screen_and_ask_nobody_else(browser, tandem, size):
+    context = browser.new_context(viewport=size, base_url=url(tandem))
+    page, asked, said = context.new_page(), [], []
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("console", lambda message: said.append(message.text))
+    for path in ("/", f"/trips/{booked(tandem)}", f"/trips/{tandem.quote().trip_id}"):
+        page.goto(path)
+        expect(page.locator("h1")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"], path
+    assert said == []
+    page.goto("/dispatch")
+    page.goto("/trips/no-such-trip")
+    expect(page.get_by_role("alert")).to_contain_text("no-such-trip")
+    assert len(asked) > 10
+    assert [one for one in asked if not one.startswith(url(tandem))] == []
+    context.close()
+
+
+def test_the_starting_page_gives_way_when_the_city_comes(browser, tmp_path):
+    with ExitStack() as entered:
+        tandem = a_tandem(tmp_path, entered, knows=False)
+        page = browser.new_page(base_url=url(tandem))
+        page.goto("/")
+        expect(page.get_by_role("alert")).to_contain_text("just starting")
+        tandem.city.publish(a_map())
+        expect(page.get_by_label("Pick up in")).to_be_visible(timeout=15_000)
+        page.close()
+
+
+def test_a_late_parcel_is_owned_up_to(browser, tmp_path):
+    with ExitStack() as entered:
+        tandem = a_tandem(tmp_path, entered)
+        trip = booked(tandem)
+        promised = tandem.clock.now() + timedelta(minutes=60)
+        page = browser.new_page(base_url=url(tandem))
+        page.goto(f"/trips/{trip}")
+        eventually(lambda: tandem.clock.now() > promised, "the promise has passed")
+        expect(page.get_by_role("heading")).to_have_text("Running late")
+        reported(tandem, trip, "delivered")
+        expect(page.get_by_text("goes back to you")).to_be_visible()
+        page.close()
