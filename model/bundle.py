@@ -1,0 +1,133 @@
+"""Sealing a bundle: all its files in a folder that appears by one rename, after anyone's checks have passed."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import polars as pl
+
+from contracts.bundle import (
+    GOLDEN_TOLERANCE_MIN,
+    BundleError,
+    Evidence,
+    GoldenTrip,
+    Manifest,
+    Scope,
+    digest,
+    verify,
+    write_checksums,
+)
+from contracts.estimates import Quantiles
+from contracts.trips import MODEL_INPUTS, VEHICLES, TripRequest, model_inputs
+from model.card import card
+from model.export import run
+from model.snapshot import Inputs, Trips
+
+GOLDEN_TRIPS = 32
+LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "polars")
+
+
+def seal(
+    waiting_room: Path,
+    bundles: Path,
+    onnx_file: Path,
+    golden: list[GoldenTrip],
+    manifest: Callable[[str], Manifest],
+    evidence: Callable[[int], Evidence],
+) -> tuple[Path, Evidence]:
+    """Put a bundle together in the waiting room, accepted as serving would; answers its folder and evidence.
+
+    Its version is the next one among `bundles`, where a release moves it by a rename; until then nothing is loadable.
+    `manifest` takes the version, `evidence` the bundle's bytes.
+    """
+    waiting_room.mkdir(parents=True, exist_ok=True)
+    bundles.mkdir(parents=True, exist_ok=True)
+    name = f"v{1 + max(_numbers(bundles), default=0)}-{digest(onnx_file)[:8]}"
+    with tempfile.TemporaryDirectory(dir=waiting_room, prefix=".half-") as half:
+        folder = Path(half) / name
+        folder.mkdir()
+        shutil.copy(onnx_file, folder / "model.onnx")
+        made = manifest(name)
+        (folder / "bundle.json").write_text(made.model_dump_json(indent=1))
+        (folder / "golden.json").write_text(json.dumps([item.model_dump(mode="json") for item in golden], indent=1))
+        found = evidence(sum(path.stat().st_size for path in folder.iterdir()))
+        (folder / "evidence.json").write_text(found.model_dump_json(indent=1))
+        (folder / "card.md").write_text(card(made, found))
+        write_checksums(folder)
+        accept(folder)
+        shutil.rmtree(waiting_room / name, ignore_errors=True)  # the same weights, proposed before
+        folder.rename(waiting_room / name)
+    return waiting_room / name, found
+
+
+def accept(folder: Path) -> None:
+    """Check a bundle as its user will: files, contract, golden trips. Raises `BundleError`."""
+    manifest = verify(folder)
+    golden = [GoldenTrip.model_validate(item) for item in json.loads((folder / "golden.json").read_text())]
+    got = run(folder / "model.onnx", arrays([item.trip for item in golden], ZoneInfo(manifest.time_zone)))
+    said = np.array([[item.quantiles.p10_min, item.quantiles.p50_min, item.quantiles.p90_min] for item in golden])
+    off = float(np.abs(got - said).max())
+    if not off <= GOLDEN_TOLERANCE_MIN:
+        raise BundleError(f"{folder.name}: golden trips are off by {off:.3g} min: the graph is not the one recorded")
+
+
+def golden_trips(trips: Trips, onnx_file: Path, zone: ZoneInfo) -> list[GoldenTrip]:
+    """Trips evenly spread over `trips` with what the graph says of them; every fourth one with its weather missing."""
+    rows = trips.table[np.linspace(0, len(trips) - 1, GOLDEN_TRIPS).astype(int)].select(
+        pl.col(name) for name in TripRequest.model_fields if name in trips.table.columns
+    )
+    asked = []
+    for number, row in enumerate(rows.iter_rows(named=True)):
+        nulls = {"rain_mm_h": None, "temperature_c": None} if number % 4 == 0 else {}
+        asked.append(TripRequest.model_validate({**row, **nulls, "trip_id": f"golden-{number:02}"}))
+    answers = run(onnx_file, arrays(asked, zone))
+    return [
+        GoldenTrip(trip=trip, quantiles=Quantiles(p10_min=low, p50_min=middle, p90_min=high))
+        for trip, (low, middle, high) in zip(asked, answers.tolist(), strict=True)
+    ]
+
+
+def arrays(trips: list[TripRequest], zone: ZoneInfo) -> Inputs:
+    """Trips as the graph's inputs, made by the contract's row form as serving makes them."""
+    made = model_inputs(trips, zone)
+    return {item.name: np.asarray(made[item.name], dtype=item.dtype) for item in MODEL_INPUTS}
+
+
+def scope(trips: Trips) -> Scope:
+    """What the training trips span: the target domain."""
+    zones = np.union1d(trips.inputs["pickup_zone"], trips.inputs["dropoff_zone"])
+    return Scope(
+        zones=zones.tolist(),
+        vehicles=[VEHICLES[number] for number in np.unique(trips.inputs["vehicle"])],
+        min_distance_km=float(trips.table["distance_km"].min()),  # type: ignore[arg-type]
+        max_distance_km=float(trips.table["distance_km"].max()),  # type: ignore[arg-type]
+    )
+
+
+def code_revision() -> str:
+    """The commit of the code that trains, `+changes` when the tree differs from it; `unknown` outside a checkout."""
+    here = Path(__file__).parent
+    try:
+        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
+        dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + "+changes" * bool(dirty.stdout.strip())
+
+
+def libraries() -> dict[str, str]:
+    """Versions of what a training rests on."""
+    return {name: version(name) for name in LIBRARIES}
+
+
+def _numbers(bundles: Path) -> list[int]:
+    names = [path.name.removeprefix("v").split("-")[0] for path in bundles.glob("v*-*")]
+    return [int(name) for name in names if name.isdigit()]

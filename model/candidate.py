@@ -1,0 +1,120 @@
+"""A candidate: a network that training proposes, with held-out answers to judge it by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from contracts.bundle import Manifest
+from contracts.problems import TandemError
+from contracts.requirements import Requirements
+from model.correction import BEFORE, Correction
+from model.evaluation import hourly_reference, misses, pinball_min
+from model.fit import calibrate, fit
+from model.heuristic import Heuristic
+from model.network import DurationNetwork, predict
+from model.snapshot import Snapshot, Trips, split
+
+MANY = 0.1  # from this share of all rows on, those since the change can carry a training of their own
+
+
+class NotEnoughTruth(TandemError):
+    """A retraining after a change has too few outcomes since that change."""
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The network that serves now, and its bundle's manifest."""
+
+    network: DurationNetwork
+    manifest: Manifest
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A calibrated network. `quantiles_min` (n, 3) answers the `test` trips, none of which it has learnt from;
+    `above` and `below` are the miss shares to expect in each hour of the week. `how` tells the way in words."""
+
+    network: DurationNetwork
+    test: Trips
+    quantiles_min: np.ndarray
+    heuristic_min: np.ndarray
+    above: list[float]
+    below: list[float]
+    how: str
+    corrects: str | None = None
+    since_change: int | None = None
+    curve: list[float] = field(default_factory=list)
+
+    @property
+    def loss_min(self) -> float:
+        """Mean pinball loss on the test trips, in minutes."""
+        return float(pinball_min(self.quantiles_min, self.test.duration_min).mean())
+
+
+def propose(
+    snapshot: Snapshot,
+    champion: Champion | None,
+    record: Requirements,
+    seed: int,
+    told: Callable[[int, float], None],
+) -> Candidate:
+    """The best candidate for a snapshot. Raises `NotEnoughTruth` or `TooFewTrips`."""
+    since = snapshot.since_change()
+    needed = record["retrain-outcomes"]
+    if snapshot.made.change_at is not None and not needed.passes(int(since.sum())):
+        raise NotEnoughTruth(
+            f"not enough truth yet: {since.sum()} of {needed.floor:.0f} outcomes since the change at "
+            f"{snapshot.made.change_at:%Y-%m-%d %H:%M}; decide again when there are more"
+        )
+    if champion is None or snapshot.made.change_at is None:
+        return afresh(snapshot, seed, told)
+    corrected = correct(snapshot, champion, since)
+    if since.mean() < MANY:
+        return corrected
+    everything = afresh(snapshot, seed, told)
+    return everything if everything.loss_min < corrected.loss_min else corrected
+
+
+def afresh(snapshot: Snapshot, seed: int, told: Callable[[int, float], None]) -> Candidate:
+    """Train on all rows: learn from the oldest, calibrate on newer ones, test on the newest."""
+    windows, zone = split(snapshot.trips), ZoneInfo(snapshot.made.time_zone)
+    network, curve = fit(windows.train, snapshot.zones, seed, told)
+    calibrate(network, windows.calibration)
+    heuristic = Heuristic.fit(windows.train, zone).predict(windows.test)
+    quantiles = predict(network, windows.test.inputs)
+    late, early = misses(quantiles, windows.test.duration_min)
+    return Candidate(
+        network,
+        windows.test,
+        quantiles,
+        heuristic,
+        hourly_reference(windows.test.inputs, late, late.mean()),
+        hourly_reference(windows.test.inputs, early, early.mean()),
+        how=f"trained afresh on {len(windows.train):,} trips, calibrated on the {len(windows.calibration):,} after them",
+        curve=curve,
+    )
+
+
+def correct(snapshot: Snapshot, champion: Champion, since: np.ndarray) -> Candidate:
+    """Correct the champion on the rows since the change, judged on rows that each fold held out."""
+    before = np.flatnonzero(~since)
+    rows = snapshot.trips.take(since)
+    correction = Correction(champion.network, snapshot.trips.take(before[-BEFORE:]), rows)
+    quantiles = correction.evidence()
+    late, early = misses(quantiles, rows.duration_min)
+    zone = ZoneInfo(snapshot.made.time_zone)
+    return Candidate(
+        correction.corrected(),
+        rows,
+        quantiles,
+        Heuristic.fit(snapshot.trips.take(before), zone).predict(rows),
+        hourly_reference(rows.inputs, late, champion.manifest.above_p90_reference),
+        hourly_reference(rows.inputs, early, champion.manifest.below_p10_reference),
+        how=f"{champion.manifest.version} corrected on {len(rows):,} trips since the change, judged by cross-fitting",
+        corrects=champion.manifest.version,
+        since_change=len(rows),
+    )

@@ -1,0 +1,96 @@
+"""The gate: each model requirement held against what was measured. Pure: values in, verdicts out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from contracts.bundle import GateResult, Slice
+from contracts.problems import TandemError
+from contracts.requirements import Requirement, Requirements
+from model.evaluation import interval
+
+
+class CannotJudge(TandemError):
+    """A requirement asks the gate for a metric it does not measure."""
+
+    def __init__(self, requirement: Requirement) -> None:
+        super().__init__(
+            f"requirement {requirement.id} is checked by the gate, which measures no {requirement.metric!r}: "
+            "teach model/gate.py that metric, or take 'gate' out of its checked_by"
+        )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the gate reads. `since_change` is the number of delivered trips since the change, `how` says what of them
+    was made of; both are None without a change."""
+
+    overall: Slice
+    groups: dict[str, Slice]
+    training_s: float
+    bundle_bytes: int
+    since_change: int | None = None
+    how: str = ""
+
+
+def judge(measured: Measured, record: Requirements) -> list[GateResult]:
+    """One verdict per requirement of the model team that the gate checks; one per zone group where it is about groups."""
+    asked = [item for item in record.all() if item.owner == "model" and "gate" in item.checked_by]
+    return [result for item in asked for result in _judge(item, measured, record)]
+
+
+def reasons(results: list[GateResult]) -> list[str]:
+    """Why a release is refused, one line for each failed verdict; empty when all passed."""
+    return [
+        f"{item.requirement}: measured {item.measured:.4g}, limit {item.limit}{f' ({item.note})' * bool(item.note)}"
+        for item in results
+        if not item.passed
+    ]
+
+
+def _judge(item: Requirement, measured: Measured, record: Requirements) -> Iterator[GateResult]:
+    def verdict(value: float, passed: bool, note: str = "") -> GateResult:
+        return GateResult(requirement=item.id, limit=item.limit, measured=value, passed=passed, note=note)
+
+    if item.id.startswith("group-coverage"):
+        enough = record["group-outcomes"].floor
+        for name, found in measured.groups.items():
+            share = getattr(found, item.metric)
+            low, high = interval(share, found.rows)
+            if found.rows < enough:
+                yield verdict(share, True, f"{name}: not enough truth, {found.rows} of {enough:g} trips")
+            else:
+                yield verdict(
+                    share, not item.fails_for_sure(low, high), f"{name}: 95% interval {low:.3f} to {high:.3f}"
+                )
+        return
+    match item.metric:
+        case "coverage_p90" | "coverage_band":
+            yield _coverage(item, measured.overall)
+        case "pinball_ratio":
+            ratio = measured.overall.pinball_min / measured.overall.heuristic_pinball_min
+            yield verdict(ratio, item.passes(ratio))
+        case "group_outcomes":
+            fewest = min(found.rows for found in measured.groups.values())
+            judged = sum(item.passes(found.rows) for found in measured.groups.values())
+            yield verdict(fewest, True, f"{judged} of {len(measured.groups)} zone groups judged; this is the smallest")
+        case "outcomes_since_change":
+            if measured.since_change is not None:
+                yield verdict(measured.since_change, item.passes(measured.since_change), measured.how)
+        case "training_s" | "bundle_bytes":
+            value = getattr(measured, item.metric)
+            yield verdict(value, item.passes(value))
+        case _:
+            raise CannotJudge(item)
+
+
+def _coverage(item: Requirement, overall: Slice) -> GateResult:
+    """Overall coverage: by the point, once its interval is narrower than the limit itself; with fewer rows a perfect
+    model would miss the limit too often, so only an interval wholly outside is red."""
+    share = getattr(overall, item.metric)
+    low, high = interval(share, overall.rows)
+    sharp = high - low < item.ceiling - item.floor
+    passed = item.passes(share) if sharp else not item.fails_for_sure(low, high)
+    note = f"{overall.rows:,} trips, 95% interval {low:.3f} to {high:.3f}, judged by the {'point' if sharp else 'interval'}"
+    return GateResult(requirement=item.id, limit=item.limit, measured=share, passed=passed, note=note)

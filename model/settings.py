@@ -1,0 +1,24 @@
+"""The model team's settings, read once and passed in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from contracts.addresses import Addresses
+
+
+class Settings(Addresses):
+    """`TANDEM_*` settings of training and of the training worker."""
+
+    model_threads: int = 2  # torch's threads; the same number gives the same bytes
+    training_nice: int = 10  # a training under the worker yields to the live system
+
+    @property
+    def weights(self) -> Path:
+        """Torch weights by bundle version: a correction starts from the champion's. Never part of a bundle."""
+        return self.var / "model" / "weights"
+
+    @property
+    def mlflow_uri(self) -> str:
+        """MLflow's tracking database."""
+        return f"sqlite:///{self.var.absolute()}/mlflow.db"

@@ -1,0 +1,165 @@
+"""Train trip-duration quantiles and seal a bundle:  python -m model.train --snapshot DIR --bundles DIR
+
+Exit status 0: a bundle was released; 3: refused, with reasons; 1: an error. `--result FILE` gets the event's body.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import torch
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from contracts import requirements
+from contracts.bundle import CHECKSUMS, BundleRefused, BundleReleased, Evidence, GateResult, Lineage, Manifest, digest
+from contracts.problems import TandemError
+from contracts.trips import fingerprint
+from model import gate
+from model.bundle import code_revision, golden_trips, libraries, scope, seal
+from model.candidate import Candidate, NotEnoughTruth, propose
+from model.evaluation import by_group, measure
+from model.export import export
+from model.fit import EPOCHS
+from model.settings import Settings
+from model.snapshot import Snapshot, TooFewTrips, read
+from model.tracking import track
+from model.weights import keep, load_champion
+
+REFUSED = 3
+
+
+def train(
+    snapshot: Snapshot, bundles: Path, settings: Settings, parent: str | None, seed: int, console: Console
+) -> BundleReleased | BundleRefused:
+    """Snapshot in, sealed bundle out, or the reasons why there is none."""
+    torch.set_num_threads(settings.model_threads)
+    record, decision = requirements.load(), snapshot.made.decision_id
+    champion = load_champion(parent, bundles, settings.weights)
+    began = time.monotonic()
+    try:
+        with Progress(console=console, transient=True) as progress:
+            epochs = progress.add_task("training", total=EPOCHS)
+            candidate = propose(
+                snapshot, champion, record, seed, lambda epoch, _loss: progress.update(epochs, completed=epoch)
+            )
+    except (NotEnoughTruth, TooFewTrips) as error:
+        return BundleRefused(decision_id=decision, reasons=[str(error)])
+    training_s = time.monotonic() - began
+    console.print(f"{candidate.how}: pinball {candidate.loss_min:.3f} min on {len(candidate.test):,} held-out trips")
+
+    with tempfile.TemporaryDirectory() as workshop:
+        onnx_file = Path(workshop) / "model.onnx"
+        difference = export(candidate.network, onnx_file, snapshot.trips.take(slice(-2000, None)).inputs)
+        zone = ZoneInfo(snapshot.made.time_zone)
+        golden = golden_trips(snapshot.trips, onnx_file, zone)
+
+        def manifest(version: str) -> Manifest:
+            return Manifest(
+                version=version,
+                contract_fingerprint=fingerprint(),
+                time_zone=snapshot.made.time_zone,
+                scope=scope(snapshot.trips),
+                lineage=Lineage(
+                    code_revision=code_revision(),
+                    snapshot_digest=snapshot.made.digest,
+                    seed=seed,
+                    parent_version=candidate.corrects,
+                    decision_id=decision,
+                    libraries=libraries(),
+                ),
+                trained_at=datetime.now(UTC),
+                above_p90_reference=candidate.above,
+                below_p10_reference=candidate.below,
+            )
+
+        def evidence(bundle_bytes: int) -> Evidence:
+            found = evaluate(candidate, training_s, bundle_bytes, difference)
+            verdicts = gate.judge(
+                gate.Measured(
+                    found.overall, found.zone_groups, training_s, bundle_bytes, candidate.since_change, candidate.how
+                ),
+                record,
+            )
+            return found.model_copy(update={"gate": verdicts})
+
+        waiting_room = bundles.parent / "candidates"  # what the gate refuses stays here, for people to look at
+        folder, found = seal(waiting_room, bundles, onnx_file, golden, manifest, evidence)
+    show(found.gate, console)
+    why = gate.reasons(found.gate)
+    track(settings.mlflow_uri, snapshot, candidate, found, folder, released=not why)
+    if why:
+        return BundleRefused(decision_id=decision, reasons=why, gate=found.gate)
+    keep(candidate.network, settings.weights / f"{folder.name}.pt")
+    sealed = folder.rename(bundles / folder.name)
+    made = Manifest.model_validate_json((sealed / "bundle.json").read_bytes())
+    return BundleReleased(
+        version=sealed.name,
+        checksums_sha256=digest(sealed / CHECKSUMS),
+        decision_id=decision,
+        manifest=made,
+        evidence=found,
+    )
+
+
+def evaluate(candidate: Candidate, training_s: float, bundle_bytes: int, difference: float) -> Evidence:
+    """What was measured on the held-out trips; the gate's verdicts come later."""
+    test, answers = candidate.test, (candidate.quantiles_min, candidate.heuristic_min, candidate.test.duration_min)
+    first, last = test.requested_at.min(), test.requested_at.max()
+    return Evidence(
+        test_rows=len(test),
+        test_from=first,  # type: ignore[arg-type]
+        test_to=last,  # type: ignore[arg-type]
+        overall=measure(*answers),
+        zone_groups=by_group(test.group, *answers),
+        training_s=training_s,
+        bundle_bytes=bundle_bytes,
+        onnx_matches_torch_min=difference,
+        gate=[],
+    )
+
+
+def show(verdicts: Sequence[GateResult], console: Console) -> None:
+    """Print the gate's table."""
+    table = Table("requirement", "limit", "measured", "verdict", "note", title="gate")
+    for item in verdicts:
+        colour = "green" if item.passed else "red"
+        verdict = f"[{colour}]{'passed' if item.passed else 'FAILED'}[/]"
+        table.add_row(item.requirement, item.limit, f"{item.measured:.4g}", verdict, item.note)
+    console.print(table)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Train one snapshot from the command line."""
+    settings, console = Settings(), Console(width=None if sys.stdout.isatty() else 160)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--snapshot", type=Path, required=True, help="folder of the snapshot")
+    parser.add_argument("--bundles", type=Path, default=settings.bundles, help="where bundles lie")
+    parser.add_argument("--parent", help="version of the champion that a correction starts from")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--result", type=Path, help="where to write the event's body")
+    args = parser.parse_args(arguments)
+    try:
+        result = train(read(args.snapshot), args.bundles, settings, args.parent, args.seed, console)
+    except TandemError as error:
+        console.print(f"[red]{error}[/]")
+        return 1
+    if args.result:
+        args.result.write_text(result.model_dump_json())
+    if isinstance(result, BundleRefused):
+        console.print("[red]refused:[/] " + "; ".join(result.reasons))
+        return REFUSED
+    console.print(f"released {result.version} in {args.bundles}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,170 @@
+"""The training worker:  python -m model.worker
+
+Follows decisions and snapshots; each snapshot cut for a decision is trained once, in a process of its own, and ends as a
+bundle released or refused on the bundles feed.
+"""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter
+from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, insert, select, update
+
+from chassis.databases import open_database, reading
+from chassis.feed_routes import feed_routes
+from chassis.feed_store import Draft, FeedStore, feed_tables
+from chassis.followers import Follower, cursor_table
+from chassis.service import listen, log_to_stderr, make_app
+from contracts.bundle import BundleRefused, BundleReleased
+from contracts.clock import Clock
+from contracts.decisions import Decision
+from contracts.feeds import Event, payload
+from contracts.snapshots import SnapshotMade
+from model.settings import Settings
+from model.train import REFUSED
+
+log = logging.getLogger(__name__)
+LOOK_EVERY_S = 0.5
+
+metadata = MetaData()
+feed_tables(metadata)
+cursors = cursor_table(metadata)
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("decision_id", String(120), primary_key=True),
+    Column("champion", String(64)),
+)
+trainings = Table(
+    "trainings",
+    metadata,
+    Column("decision_id", String(120), primary_key=True),
+    Column("snapshot", String(80), nullable=False),
+    Column("done", Integer, nullable=False, default=0),
+)
+
+
+@dataclass(frozen=True)
+class Order:
+    """A training to run: the snapshot that was cut for a decision, and the champion the decision was about."""
+
+    decision_id: str
+    snapshot: str
+    champion: str | None
+
+
+def hear_decisions(tx: Connection, events: Sequence[Event]) -> None:
+    """Remember who was champion when a retraining was decided."""
+    for event in events:
+        decision = payload(event)
+        assert isinstance(decision, Decision)
+        if decision.kind == "retrain" and not _known(tx, decisions, decision.decision_id):
+            tx.execute(insert(decisions).values(decision_id=decision.decision_id, champion=decision.champion))
+
+
+def hear_snapshots(tx: Connection, events: Sequence[Event]) -> None:
+    """Order a training for each snapshot that was cut for a decision; seen again, it changes nothing."""
+    for event in events:
+        made = payload(event)
+        if isinstance(made, SnapshotMade) and made.decision_id and not _known(tx, trainings, made.decision_id):
+            tx.execute(insert(trainings).values(decision_id=made.decision_id, snapshot=made.digest, done=0))
+
+
+def next_order(engine: Engine) -> Order | None:
+    """The oldest training still to run whose decision is known, too."""
+    query = (
+        select(trainings.c.decision_id, trainings.c.snapshot, decisions.c.champion)
+        .join(decisions, decisions.c.decision_id == trainings.c.decision_id)
+        .where(trainings.c.done == 0)
+    )
+    with reading(engine) as tx:
+        row = tx.execute(query).first()
+    return None if row is None else Order(*row)
+
+
+class Worker:
+    """Runs trainings one after the other and publishes how each ended."""
+
+    def __init__(self, settings: Settings, engine: Engine, registry: CollectorRegistry) -> None:
+        self.settings, self.engine = settings, engine
+        self.bundles = FeedStore(engine, "bundles", metadata)
+        self.ended = Counter("tandem_trainings", "Trainings by how they ended", ["outcome"], registry=registry)
+
+    def work(self, stop: threading.Event) -> None:
+        """Train what is ordered until told to stop. A training cut off is run again after the next start."""
+        while not stop.is_set():
+            order = next_order(self.engine)
+            if order is None:
+                stop.wait(LOOK_EVERY_S)
+                continue
+            result = self.train(order, stop)
+            if result is not None:
+                self.publish(order, result)
+
+    def train(self, order: Order, stop: threading.Event) -> BundleReleased | BundleRefused | None:
+        """One training in a process of its own; None when it was stopped with the worker."""
+        log.info("training on snapshot %s for %s", order.snapshot[:12], order.decision_id)
+        with tempfile.TemporaryDirectory() as folder:
+            result = Path(folder) / "result.json"
+            command = [sys.executable, "-m", "model.train", "--snapshot", str(self.settings.snapshots / order.snapshot)]
+            command += ["--bundles", str(self.settings.bundles), "--result", str(result)]
+            command += ["--parent", order.champion] if order.champion else []
+            process = subprocess.Popen(["nice", "-n", str(self.settings.training_nice), *command])
+            while process.poll() is None:
+                if stop.wait(LOOK_EVERY_S):
+                    process.terminate()
+                    process.wait(timeout=10)
+                    return None
+            if process.returncode == 0:
+                return BundleReleased.model_validate_json(result.read_bytes())
+            if process.returncode == REFUSED:
+                return BundleRefused.model_validate_json(result.read_bytes())
+        reason = f"training ended with status {process.returncode}; its own words are in the model worker's log"
+        return BundleRefused(decision_id=order.decision_id, reasons=[reason])
+
+    def publish(self, order: Order, result: BundleReleased | BundleRefused) -> None:
+        """Tell how a training ended, in the transaction that marks it as done."""
+        kind, subject = (
+            ("bundle.released", result.version)
+            if isinstance(result, BundleReleased)
+            else (
+                "bundle.refused",
+                order.decision_id,
+            )
+        )
+        with self.engine.begin() as tx:
+            tx.execute(update(trainings).where(trainings.c.decision_id == order.decision_id).values(done=1))
+            now = Clock.load(self.settings.clock_file).now()
+            self.bundles.append(tx, [Draft(kind, now, subject, result)])
+        self.ended.labels(kind.removeprefix("bundle.")).inc()
+        log.info("%s %s", kind, subject)
+
+
+def _known(tx: Connection, table: Table, decision_id: str) -> bool:
+    return tx.execute(select(table.c.decision_id).where(table.c.decision_id == decision_id)).first() is not None
+
+
+def main() -> None:
+    """Wire the worker and serve its feed."""
+    log_to_stderr("model")
+    settings, registry = Settings(), CollectorRegistry()
+    engine = open_database(settings.database_url("model"), metadata)
+    worker = Worker(settings, engine, registry)
+    monitoring = Follower(settings.url("monitoring"), "decisions", engine, cursors, hear_decisions)
+    data = Follower(settings.url("data"), "snapshots", engine, cursors, hear_snapshots)
+    background = {"decisions": monitoring.follow, "snapshots": data.follow, "trainings": worker.work}
+    app = make_app("Tandem model worker", registry, lambda: None, background)
+    app.include_router(feed_routes(worker.bundles))
+    listen(app, settings.bind, settings.port("model"), "model")
+
+
+if __name__ == "__main__":
+    main()
