@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from contracts.snapshots import SnapshotZone
-from contracts.trips import LEVELS, MODEL_INPUTS, VEHICLES
+from contracts.trips import LEVELS, MODEL_INPUTS
 from model.encoder import Encoder
 from model.snapshot import Inputs
 
@@ -23,7 +23,7 @@ class DurationNetwork(nn.Module):
     log p50 = level + slopes x rising functions of log distance, slopes positive: p50 rises with distance. Above and below
     it stand a share of p50 and some fixed minutes: p90 = p50 (1 + share + fixed / p50), p10 = p50 / (1 + share +
     fixed / p50), both positive, so quantiles keep their order and rise with p50. `calibration` rescales these log
-    gaps; `shift` is what a correction after a change adds to log p50 by zone group pair and vehicle.
+    gaps; `shift` is what a correction after a change adds to log minutes by zone group of pickup and dropoff.
     """
 
     def __init__(self, zones: Sequence[SnapshotZone], hidden: int = 96) -> None:
@@ -35,13 +35,11 @@ class DurationNetwork(nn.Module):
         self.distance: Tensor
         self.group: Tensor
         self.shift: Tensor
-        self.vehicle_shift: Tensor
         self.steps: Tensor
         self.register_buffer("calibration", torch.ones(2))  # factors of the log gaps p50-p10 and p90-p50
         self.register_buffer("distance", torch.tensor([0.0, 1.0]))  # centre and spread of log km
         self.register_buffer("group", torch.tensor([0] + [names.index(zone.group) + 1 for zone in zones]))
         self.register_buffer("shift", torch.zeros(len(names) + 1, len(names) + 1))
-        self.register_buffer("vehicle_shift", torch.zeros(len(VEHICLES)))
         self.register_buffer("steps", torch.tensor(STEPS))
         self.body = nn.Sequential(
             nn.Linear(self.encoder.width, hidden), nn.SiLU(), nn.Linear(hidden, hidden), nn.SiLU()
@@ -78,12 +76,12 @@ class DurationNetwork(nn.Module):
         far = ((torch.log(distance_km) - self.distance[0]) / self.distance[1])[:, None]
         rising = torch.cat([far, torch.sigmoid(2 * (far - self.steps))], dim=1)
         slopes = functional.softplus(out[:, 1:-4])
-        shift = self.shift[self.group[pickup], self.group[dropoff]] + self.vehicle_shift[vehicle]
-        log_p50 = out[:, 0] + (slopes * (rising - 0.5)).sum(1) + shift
+        shift = self.shift[self.group[pickup], self.group[dropoff]]
+        usual = torch.exp(out[:, 0] + (slopes * (rising - 0.5)).sum(1))
         share_below, fixed_below, share_above, fixed_above = functional.softplus(out[:, -4:]).unbind(1)
-        p50 = torch.exp(log_p50)
-        below = torch.log1p(share_below + fixed_below / p50) * self.calibration[0]
-        above = torch.log1p(share_above + fixed_above / p50) * self.calibration[1]
+        below = torch.log1p(share_below + fixed_below / usual) * self.calibration[0]
+        above = torch.log1p(share_above + fixed_above / usual) * self.calibration[1]
+        p50 = usual * torch.exp(shift)  # a shift moves all three quantiles alike
         return torch.stack([p50 * torch.exp(-below), p50, p50 * torch.exp(above)], dim=1)
 
 
