@@ -7,6 +7,9 @@ from pathlib import Path
 from contracts.addresses import Addresses
 
 
+REFUSED = 3  # exit status of a training that ends without a release, with its reasons
+
+
 class Settings(Addresses):
     """`TANDEM_*` settings of training and of the training worker."""
 

@@ -29,12 +29,10 @@ from model.candidate import Candidate, NotEnoughTruth, propose
 from model.evaluation import by_group, measure
 from model.export import export
 from model.fit import EPOCHS
-from model.settings import Settings
+from model.settings import REFUSED, Settings
 from model.snapshot import Snapshot, TooFewTrips, read
 from model.tracking import track
 from model.weights import keep, load_champion
-
-REFUSED = 3
 
 
 def train(

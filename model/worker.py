@@ -28,8 +28,7 @@ from contracts.clock import Clock
 from contracts.decisions import Decision
 from contracts.feeds import Event, payload
 from contracts.snapshots import SnapshotMade
-from model.settings import Settings
-from model.train import REFUSED
+from model.settings import REFUSED, Settings  # not model.train: this process has no need of torch
 
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.5
