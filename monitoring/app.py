@@ -58,7 +58,7 @@ def add_routes(app: FastAPI, monitor: Monitor, clock: Clock, staff_token: str) -
 
     def view() -> pages.View:
         with reading(monitor.engine) as tx:
-            newest = pages.newest_view(tx, record)
+            newest = pages.newest_view(tx, record, max(monitor.freshness().values()))
         if newest is None:
             raise ProblemError(503, "no-tick-yet", "no cohort has closed yet; ask again in a moment", retry_after_s=1)
         return newest
@@ -67,7 +67,7 @@ def add_routes(app: FastAPI, monitor: Monitor, clock: Clock, staff_token: str) -
     def status_page(request: Request) -> HTMLResponse:
         with reading(monitor.engine) as tx:
             shown: dict[str, Any] = {
-                "view": pages.newest_view(tx, record),
+                "view": pages.newest_view(tx, record, max(monitor.freshness().values())),
                 "charts": pages.charts(pages.ticks(tx, pages.SHOWN_TICKS), record),
                 "announced": pages.announced(tx, 5),
             }

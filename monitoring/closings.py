@@ -26,7 +26,7 @@ CITY_COLUMNS = {name for name, column in columns(TripRequest).items() if column.
 def judged_trips(tx: Connection, start: datetime, end: datetime, at: datetime) -> tuple[JudgedTrip, ...]:
     """The trips requested in [start, end) and booked by `at`, as they stood then, in order of request."""
     snapshots = facts(tx, SnapshotMade, "snapshot.made", at)
-    groups = snapshots[-1][1].zone_groups if snapshots else {}
+    groups = snapshots[-1].data.zone_groups if snapshots else {}
     query = (
         select(TRIPS, ESTIMATES.c.quantiles)
         .outerjoin(ESTIMATES, TRIPS.c.estimate_id == ESTIMATES.c.estimate_id)
@@ -58,7 +58,7 @@ def judged_trips(tx: Connection, start: datetime, end: datetime, at: datetime) -
 def serving_at(tx: Connection, at: datetime) -> Serving:
     """Which bundles served at an instant, and since when."""
     now = Serving()
-    for when, change in facts(tx, RolloutChanged, "rollout.changed", at):
+    for _, when, change in facts(tx, RolloutChanged, "rollout.changed", at):
         after = change.after
         now = Serving(
             champion=after.champion,
@@ -70,18 +70,22 @@ def serving_at(tx: Connection, at: datetime) -> Serving:
     return now
 
 
-def batches(tx: Connection, after: datetime, until: datetime) -> tuple[Batch, ...]:
-    """Data's verdicts in (after, until]."""
-    judged = [
-        (when, _batch(batch, refused=kind == "batch.quarantined"))
+def batches(tx: Connection, after: int, until: datetime) -> tuple[Batch, ...]:
+    """Data's verdicts up to an instant that came after event `after` of its feed, in order.
+
+    By place in the feed, not by time: a verdict that reaches us late must not fall between two closings.
+    """
+    told = [
+        (number, _batch(number, batch, refused=kind == "batch.quarantined"))
         for kind in ("batch.accepted", "batch.quarantined")
-        for when, batch in facts(tx, BatchJudged, kind, until, after)
+        for number, _, batch in facts(tx, BatchJudged, kind, until, after)
     ]
-    return tuple(batch for _, batch in sorted(judged, key=lambda pair: pair[0]))
+    return tuple(batch for _, batch in sorted(told, key=lambda pair: pair[0]))
 
 
-def _batch(batch: BatchJudged, refused: bool) -> Batch:
+def _batch(number: int, batch: BatchJudged, refused: bool) -> Batch:
     return Batch(
+        number=number,
         batch_id=batch.batch_id,
         accepted=batch.rows_accepted,
         quarantined=batch.rows_quarantined,
@@ -97,8 +101,8 @@ def retrainings(tx: Connection, at: datetime) -> Retrainings:
     """What had become of our `retrain` decisions by an instant."""
     ours = (TICKS.c.kind == "retrain") & (TICKS.c.state == "published") & (TICKS.c.at < at.timestamp())
     orders = tx.execute(select(TICKS.c.decision_id, TICKS.c.at).where(ours).order_by(TICKS.c.at)).all()
-    released = {result.decision_id for _, result in facts(tx, BundleReleased, "bundle.released", at)}
-    refused = {result.decision_id: (when, result) for when, result in facts(tx, BundleRefused, "bundle.refused", at)}
+    released = {result.decision_id for _, _, result in facts(tx, BundleReleased, "bundle.released", at)}
+    refused = {result.decision_id: (when, result) for _, when, result in facts(tx, BundleRefused, "bundle.refused", at)}
     given = [order.at for order in orders if order.decision_id in released]
     past = Retrainings(released_at=instant(given[-1]) if given else None)
     if not orders or orders[-1].decision_id in released:
@@ -112,7 +116,7 @@ def retrainings(tx: Connection, at: datetime) -> Retrainings:
 
 def references(tx: Connection, at: datetime) -> dict[str, Reference]:
     """The miss shares that each released bundle claims, by version."""
-    return {release.version: _reference(release) for _, release in facts(tx, BundleReleased, "bundle.released", at)}
+    return {release.version: _reference(release) for _, _, release in facts(tx, BundleReleased, "bundle.released", at)}
 
 
 def _reference(release: BundleReleased) -> Reference:

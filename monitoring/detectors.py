@@ -8,7 +8,6 @@ given those before it. Several stakes are averaged: a small one finds slow leaks
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
@@ -45,15 +44,14 @@ class Reference:
 class _Stake:
     extra: float
     level: float = 0.0  # Shiryaev-Roberts statistic
-    run: float = 0.0  # log evidence of the current run: a CUSUM, whose last zero is where the change likely began
+    run: float = 1.0  # evidence of the current run: a CUSUM, whose last return to 1 is where the change likely began
     began: datetime | None = None
 
     def add(self, missed: bool, allowed: float, at: datetime, highest: float) -> None:
-        stake = self.extra / (allowed * (1 - allowed))
-        factor = 1 + stake * (missed - allowed)
-        if self.run <= 0:
-            self.run, self.began = 0.0, at
-        self.run = min(self.run + math.log(factor), math.log(highest))
+        factor = 1 + self.extra / (allowed * (1 - allowed)) * (missed - allowed)
+        if self.run <= 1:
+            self.run, self.began = 1.0, at
+        self.run = min(self.run * factor, highest)
         self.level = min((self.level + 1) * factor, highest)
 
 
@@ -79,4 +77,4 @@ class Detector:
     def began(self) -> datetime | None:
         """Where the current run of evidence began: the request time of its first trip."""
         best = max(self._stakes, key=lambda stake: stake.run)
-        return best.began if best.run > 0 else None
+        return best.began if best.run > 1 else None

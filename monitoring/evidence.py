@@ -26,6 +26,7 @@ class Serving:
 class Batch:
     """Data's verdict on one batch. `missing` is the share of missing values by column that the city owns."""
 
+    number: int  # its place in data's feed
     batch_id: str
     accepted: int
     quarantined: int
@@ -63,7 +64,6 @@ class Closing:
     retrainings: Retrainings = Retrainings()
     batches: tuple[Batch, ...] = ()  # judged since the closing before
     silent: tuple[str, ...] = ()  # feeds without progress, in words
-    stalest_s: int = 0  # whole wall seconds since the feed that has been silent longest answered
     past_outcomes: int = 0  # delivered trips known from history or too late for their cohort
 
 
@@ -126,6 +126,5 @@ class Evidence:
     late: Share  # of delivered trips and open ones past their promise
     joined: Share
     missing: dict[str, float]
-    stalest_s: int
     challenger: Duel | None
     previous: Duel | None

@@ -1,4 +1,4 @@
-"""Monitoring's database: what the feeds told, the working trips of open cohorts, and one row per tick, kept for ever."""
+"""Monitoring's database: what the feeds told, the working trips of open cohorts, one row per tick, kept for ever."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import (
     BigInteger,
@@ -31,9 +31,9 @@ from chassis.followers import cursor_table
 from contracts.estimates import EstimateAnswered
 from contracts.feeds import Event, TripBooked, TripQuoted, payload
 from contracts.trips import CompletedTrip, Wire
-from monitoring.cohorts import EPOCH
 
 W = TypeVar("W", bound=Wire)
+SLOT_S = 300  # divides the length of any sensible cohort, so that a closing falls between two slots
 
 TABLES = MetaData()
 feed_tables(TABLES)
@@ -69,11 +69,11 @@ ESTIMATES = Table(
     Column("requested", Float, nullable=False, index=True),
     Column("quantiles", Text, nullable=False),  # by bundle version
 )
-# Ends of trips that are in no open cohort: history, and outcomes that came after their cohort had closed.
+# Ends of trips that no cohort holds: history, and those that came after their cohort had closed.
 PAST = Table(
     "past_outcomes",
     TABLES,
-    Column("hour", Float, primary_key=True),  # of the request
+    Column("slot", Float, primary_key=True),  # start of the SLOT_S seconds in which they ended
     *(Column(name, Integer, nullable=False) for name in ("delivered", "late", "cancelled", "lost")),
 )
 NEWEST = Table("newest", TABLES, Column("feed", String(40), primary_key=True), Column("at", Float, nullable=False))
@@ -127,8 +127,7 @@ def note_trips(tx: Connection, events: Sequence[Event]) -> None:
     """Handler of trips: keep the trips of open cohorts, count the ends of all others by hour."""
     subjects = [event.subject for event in events]
     trips = {row["trip_id"]: dict(row) for row in _rows(tx, TRIPS, subjects)}
-    past: dict[float, Counter[str]] = defaultdict(Counter)
-    counted = PAST.c.keys()[1:]
+    past: list[tuple[float, str, bool]] = []
     for event in events:
         match payload(event):
             case TripQuoted() as quote if event.subject not in trips:
@@ -147,39 +146,56 @@ def note_trips(tx: Connection, events: Sequence[Event]) -> None:
             case CompletedTrip() as end if event.subject in trips:
                 trips[event.subject].update(ended=end.ended_at.timestamp(), outcome=end.outcome)
             case CompletedTrip() as end:
-                late = end.outcome == "delivered" and end.ended_at > end.promised_by
-                past[end.requested_at.timestamp() // 3600 * 3600].update({end.outcome: 1, "late": late})
+                past.append((end.ended_at.timestamp(), end.outcome, end.ended_at > end.promised_by))
     _replace(tx, TRIPS, list(trips.values()))
-    for row in _rows(tx, PAST, list(past)):
-        past[row["hour"]].update({name: row[name] for name in counted})
-    _replace(tx, PAST, [{"hour": hour, **{name: ends[name] for name in counted}} for hour, ends in past.items()])
-    newest = max([event.time.timestamp() for event in events] + [newest_event(tx)])
-    _replace(tx, NEWEST, [{"feed": "trips", "at": newest}])
+    _count_past(tx, past)
+    newest = max([event.time for event in events] + [newest_event(tx)])
+    _replace(tx, NEWEST, [{"feed": "trips", "at": newest.timestamp()}])
 
 
-def newest_event(tx: Connection) -> float:
-    """When the newest event of the trips feed happened; 0 when there was none."""
-    return tx.execute(select(NEWEST.c.at)).scalar() or 0.0
+def newest_event(tx: Connection) -> datetime:
+    """When the newest event of the trips feed happened; long ago when there was none."""
+    return instant(tx.execute(select(NEWEST.c.at)).scalar() or 0.0)
 
 
-def past_outcomes(tx: Connection) -> int:
-    """Delivered trips that no cohort holds."""
-    return tx.execute(select(func.sum(PAST.c.delivered))).scalar() or 0
+def past_outcomes(tx: Connection, until: datetime) -> int:
+    """Delivered trips that no cohort holds and that ended by then."""
+    return tx.execute(select(func.sum(PAST.c.delivered)).where(PAST.c.slot < until.timestamp())).scalar() or 0
 
 
-def facts(
-    tx: Connection, kind: type[W], type_: str, until: datetime, after: datetime = EPOCH
-) -> list[tuple[datetime, W]]:
-    """What quiet feeds said in (after, until], of one event type, in order."""
-    told = (FACTS.c.type == type_) & (FACTS.c.at > after.timestamp()) & (FACTS.c.at <= until.timestamp())
-    query = select(FACTS).where(told).order_by(FACTS.c.at, FACTS.c.number)
-    return [(instant(row.at), kind.model_validate_json(row.data)) for row in tx.execute(query)]
+def _count_past(tx: Connection, ends: list[tuple[float, str, bool]]) -> None:
+    """Add ends to their slots. An end is when, how, and whether the promise was broken."""
+    slots: dict[float, Counter[str]] = defaultdict(Counter)
+    for ended, outcome, late in ends:
+        slots[ended // SLOT_S * SLOT_S].update({outcome: 1, "late": int(late and outcome == "delivered")})
+    counted = PAST.c.keys()[1:]
+    for row in _rows(tx, PAST, list(slots)):
+        slots[row["slot"]].update({name: row[name] for name in counted})
+    _replace(tx, PAST, [{"slot": slot, **{name: counts[name] for name in counted}} for slot, counts in slots.items()])
 
 
-def forget_trips(tx: Connection, before: datetime) -> None:
-    """A closed cohort's trips live on in its tick."""
-    for table in (TRIPS, ESTIMATES):
-        tx.execute(delete(table).where(table.c.requested < before.timestamp()))
+class Fact(NamedTuple, Generic[W]):
+    """What a quiet feed said: its place in the feed, when (city time), and what."""
+
+    number: int
+    at: datetime
+    data: W
+
+
+def facts(tx: Connection, kind: type[W], event_type: str, until: datetime, after: int = 0) -> list[Fact[W]]:
+    """The events of one type up to an instant, after event `after` of their feed, in order."""
+    told = (FACTS.c.type == event_type) & (FACTS.c.number > after) & (FACTS.c.at <= until.timestamp())
+    rows = tx.execute(select(FACTS).where(told).order_by(FACTS.c.number))
+    return [Fact(row.number, instant(row.at), kind.model_validate_json(row.data)) for row in rows]
+
+
+def forget_trips(tx: Connection, before: datetime, closed_at: datetime) -> None:
+    """Drop a closed cohort's trips, which live on in its tick; ends that came too late for it are counted as past."""
+    over = TRIPS.c.requested < before.timestamp()
+    late = tx.execute(select(TRIPS).where(over & (TRIPS.c.ended > closed_at.timestamp())))
+    _count_past(tx, [(row.ended, row.outcome, row.ended > row.promised) for row in late])
+    tx.execute(delete(TRIPS).where(over))
+    tx.execute(delete(ESTIMATES).where(ESTIMATES.c.requested < before.timestamp()))
 
 
 def _rows(tx: Connection, table: Table, keys: Sequence[Any]) -> Sequence[RowMapping]:

@@ -128,22 +128,24 @@ class Monitor:
                 "kind": tick.verdict.kind,
             }
             tx.execute(insert(TICKS), row | self.announcer.announce(tx, tick))
-            forget_trips(tx, start + self.schedule.length)
+            forget_trips(tx, start + self.schedule.length, closing.at)
         self.newest = start
 
     def _gather(self, tx: Connection, start: datetime) -> Closing:
         at = self.schedule.closes_at(start)
         silent = [f"feed {feed} has not answered for {age:.0f} s" for feed, age in self._silent_s().items()]
-        if newest_event(tx) < (at - self.schedule.wait).timestamp():
+        newest = newest_event(tx)
+        if newest < at - self.schedule.wait:
             silent.append(f"feed trips has told nothing new for {self.record.policy.closing_min} city minutes")
+        # What looks open behind a feed that stands still may have ended long ago: judge as of what the feed has told.
+        seen = at if newest >= at - self.schedule.length else newest
         return Closing(
             start=start,
             at=at,
-            trips=closings.judged_trips(tx, start, start + self.schedule.length, at),
+            trips=closings.judged_trips(tx, start, start + self.schedule.length, seen),
             serving=closings.serving_at(tx, at),
             retrainings=closings.retrainings(tx, at),
-            batches=closings.batches(tx, at - self.schedule.length, at),
+            batches=closings.batches(tx, self.watch.batches.last_number, at),
             silent=tuple(silent),
-            stalest_s=int(max(self.freshness().values())),
-            past_outcomes=past_outcomes(tx),
+            past_outcomes=past_outcomes(tx, at),
         )

@@ -32,11 +32,11 @@ class View:
     lines: tuple[Line, ...]
 
 
-def newest_view(tx: Connection, record: Requirements) -> View | None:
+def newest_view(tx: Connection, record: Requirements, stalest_s: float = 0.0) -> View | None:
     """The newest tick, or None before the first."""
     for tick in ticks(tx, 1):
         evidence, verdict = EVIDENCE.validate_json(tick["evidence"]), VERDICT.validate_json(tick["verdict"])
-        return View(evidence, verdict, tick["digest"], standing(evidence, record))
+        return View(evidence, verdict, tick["digest"], standing(evidence, record, stalest_s))
     return None
 
 

@@ -61,8 +61,11 @@ def faults(health: Health, record: Requirements) -> tuple[Fault, ...]:
     return tuple(found)
 
 
-def standing(evidence: Evidence, record: Requirements) -> tuple[Line, ...]:
-    """A line for each requirement that the record says a monitor checks."""
+def standing(evidence: Evidence, record: Requirements, stalest_s: float = 0.0) -> tuple[Line, ...]:
+    """A line for each requirement that the record says a monitor checks.
+
+    `stalest_s` is wall time, measured by who looks: seconds since the feed silent for longest last answered.
+    """
     enough, alpha = int(record["group-outcomes"].floor), record.policy.verdict_alpha
     groups, rows = evidence.held.groups, evidence.health.quarantined
 
@@ -79,7 +82,7 @@ def standing(evidence: Evidence, record: Requirements) -> tuple[Line, ...]:
         "group-coverage-p90": [share(held.p90, note=group) for group, held in groups.items()],
         "group-outcomes": [_Measured(held.of, (0, math.inf), held.of, enough, group) for group, held in groups.items()],
         "outcome-join": [share(evidence.joined, needed=1)],
-        "feed-freshness": [exact(evidence.stalest_s)],
+        "feed-freshness": [exact(stalest_s)],
         "quarantine-share": [exact(rows.value, rows.of)],
         "missing-share": [exact(value, note=column) for column, value in evidence.missing.items()],
     }

@@ -25,12 +25,14 @@ class Batches:
     def __init__(self, kept: int) -> None:
         self.newest: deque[Batch] = deque(maxlen=kept)
         self.refused: list[Batch] = []
+        self.last_number = 0
         self._until: list[datetime] = []  # newest request seen up to each batch
         self._sums = [(0, 0)]  # rows quarantined, and rows, before each batch
 
     def add(self, batch: Batch) -> None:
         """One more verdict."""
         self.newest.append(batch)
+        self.last_number = batch.number
         if batch.refused:
             self.refused.append(batch)
         if batch.last_requested_at is not None:
@@ -106,7 +108,6 @@ class Watch:
             late=Share(sum(self.late), len(self.late)),
             joined=Share(sum(self.joined), len(self.joined)),
             missing=self._missing(),
-            stalest_s=self.closing.stalest_s,
             challenger=self.challenger.standing() if self.challenger else None,
             previous=self.previous.standing() if self.previous else None,
         )
