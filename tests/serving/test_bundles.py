@@ -55,9 +55,12 @@ def test_out_of_scope_trips_never_reach_the_graph_and_leave_the_others_in_place(
     make_bundle(tmp_path, "1")
     bundle = load(tmp_path, "1", None)
 
-    said = bundle.answer([a_trip("far", pickup_zone=900), a_trip("near"), a_trip("long", distance_km=150)])
+    said = bundle.answer(
+        [a_trip("far", pickup_zone=900, distance_km=9.0), a_trip("near"), a_trip("long", distance_km=150)]
+    )
 
     assert [words.status for words in said] == ["out_of_scope", "estimated", "out_of_scope"]
+    assert said[1].quantiles.p50_min == pytest.approx(quantiles_of(3.0).p50_min, abs=0.001)
     assert "pickup_zone 900" in said[0].reason
     assert "distance_km 150" in said[2].reason
     assert [words.status for words in bundle.answer([a_trip(pickup_zone=900)])] == ["out_of_scope"]

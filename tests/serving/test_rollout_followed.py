@@ -93,6 +93,7 @@ def test_events_delivered_again_change_nothing_twice(place):
         service.until_serving(champion="2")
         place.upstream.decide("roll_back", "2", "d-2")
         service.until_serving(champion="1", previous=None)
+        service.control("challenge", version="2")  # d-1 would fit again
         before = service.feed("rollout")
 
     with sqlite3.connect(place.var / "serving.db") as database:
