@@ -120,9 +120,9 @@ class Desk:
         verdict speaks of, and `recover` removes them."""
         self._learn(tx)
         now, rows = self.clock.now(), [row for _, row in ended]
-        known = self.book.known(tx, [row["trip_id"] for row in rows if isinstance(row.get("trip_id"), str)])
         batch_id = f"{ended[0][0]:09d}-{ended[-1][0]:09d}"
-        verdict = Intake(self.reference, self.record["route-ratio"], now).judge(batch_id, rows, known)
+        intake = Intake(self.reference, self.record["route-ratio"], now)
+        verdict = intake.judge(batch_id, rows, lambda trip_ids: self.book.known(tx, trip_ids))
         self.lake.write(batch_id, verdict.accepted)
         self.quarantine.write(batch_id, verdict.refused)
         judged = verdict.judged

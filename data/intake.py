@@ -25,6 +25,7 @@ from data.batch_rules import ZoneReference
 from data.quarantine import Refused
 
 Row = dict[str, Any]
+Known = Callable[[Sequence[str]], Collection[str]]
 ROW = "row_number"  # ties a row of the frame to the row as it came
 PYTHON_TYPES: dict[Any, set[type]] = {
     pl.Int64: {int},
@@ -40,6 +41,11 @@ MAY_MISS = [
     for name, column in columns(CompletedTrip).items()
     if column.owner == "city" and column.model_input and not CompletedTrip.model_fields[name].is_required()
 ]
+
+
+def nothing_known(_trip_ids: Sequence[str]) -> Collection[str]:
+    """What is known before anything was accepted."""
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +70,8 @@ class Intake:
     route_ratio: Requirement
     now: datetime
 
-    def judge(self, batch_id: str, rows: Sequence[Row], known: Collection[str] = ()) -> Verdict:
-        """Judge rows as they came over the wire. `known` are those of their trip ids that were accepted before."""
+    def judge(self, batch_id: str, rows: Sequence[Row], known: Known = nothing_known) -> Verdict:
+        """Judge rows as they came over the wire. `known` answers which of some trip ids were accepted before."""
         frame, refused = _read(rows)
         return self.judge_frame(batch_id, frame, rows.__getitem__, known, refused)
 
@@ -74,7 +80,7 @@ class Intake:
         batch_id: str,
         frame: pl.DataFrame,
         row: Callable[[int], Row],
-        known: Collection[str] = (),
+        known: Known = nothing_known,
         refused: Sequence[Refused] = (),
     ) -> Verdict:
         """Judge rows already in a frame with the contract's columns and `ROW`; `row` answers a row as it came."""
@@ -82,7 +88,8 @@ class Intake:
         sound = self._keep_schema(frame, row, refused)
         sound = keep(sound, self._row_rules(), row, refused)
         # Duplicates come last: the broken copy of a trip must not cost its sound one.
-        seen = pl.col("trip_id").is_in(list(known)) | ~pl.col("trip_id").is_first_distinct()
+        before = list(known(sound["trip_id"].to_list()))
+        seen = pl.col("trip_id").is_in(before) | ~pl.col("trip_id").is_first_distinct()
         sound = keep(sound, {"duplicate_trip": (seen, ["trip_id"])}, row, refused)
         fault = self.reference.fault(sound, self.route_ratio)
         accepted = sound.drop(ROW) if fault is None else sound.drop(ROW).clear()

@@ -37,7 +37,9 @@ def a_row(trip_id: str = "trip-1", **changes: Any) -> dict[str, Any]:
 
 
 def judge(rows: Sequence[dict[str, Any]], known: Sequence[str] = (), detour: float | None = 1.303) -> Verdict:
-    return Intake(ZoneReference(ZONES, detour), load()["route-ratio"], NOW).judge("batch-1", rows, known)
+    return Intake(ZoneReference(ZONES, detour), load()["route-ratio"], NOW).judge(
+        "batch-1", rows, set(known).intersection
+    )
 
 
 def without(row: dict[str, Any], name: str) -> dict[str, Any]:

@@ -145,25 +145,27 @@ def test_bad_rows_go_to_quarantine_and_the_rest_of_the_batch_to_the_lake(stage, 
     lines[2]["data"]["vehicle"] = "horse"
     lines[5]["data"]["p90_min"] = "soon"
     lines[7]["data"] = {"trip_id": {"not": "a trip"}}
+    lines[8]["data"]["trip_id"] = "\x00"
     stage.trips.send_lines([json.dumps(line, separators=(",", ":")) for line in [*lines, lines[0]]])
     worker = stage.at()
     worker.trips.drain()
     worker.desk.judge_waiting()
 
     (batch,) = stage.batches(worker)
-    assert (batch.rows_accepted, batch.rows_quarantined) == (7, 4)
+    assert (batch.rows_accepted, batch.rows_quarantined) == (6, 5)
     assert batch.reasons == {
         "vehicle.literal_error": 1,
         "p90_min.value_error": 1,
         "trip_id.string_type": 1,
+        "trip_id.string_pattern_mismatch": 1,
         "duplicate_trip": 1,
     }
     kept = [item.row for item in worker.desk.quarantine.read()]
     assert lines[5]["data"] in kept
-    assert worker.desk.accepted_before(None).height == 7
+    assert worker.desk.accepted_before(None).height == 6
     with running(service(worker)) as url:
         metrics = httpx.get(f"{url}/metrics").text
-    assert "tandem_data_rows_accepted_total 7.0" in metrics
+    assert "tandem_data_rows_accepted_total 6.0" in metrics
     assert 'tandem_data_rows_quarantined_total{rule="duplicate_trip"} 1.0' in metrics
 
 
