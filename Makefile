@@ -48,7 +48,7 @@ check: lint types  ## lint, types and every test, the slow ones included
 	@$(BIN)/python -m pytest
 
 lint: $(READY)  ## style, formatting and the boundaries between teams
-	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo
 
 types: $(READY)  ## mypy, strict
 	@$(BIN)/mypy

@@ -36,15 +36,18 @@ def steps(tandem: Outsider) -> list[Step]:
         return f"{made[0].data['rows']:,} trips" if made else None
 
     def trained() -> str | None:
-        released = [event for event in tandem.events("bundles") if event.type == "bundle.released"]
-        return f"version {released[0].data['version']}" if released else None
+        for event in tandem.events("bundles")[:1]:
+            if event.type == "bundle.released":
+                return f"released {event.data['version']}"
+            return f"refused: {event.data['reasons'][0]}"
+        return None
 
     return [
         Step("pages answer", "product", 60, lambda: "" if tandem.ready("product") else None),
         Step("first quote", "product", 30, lambda: quoted("model", "fallback")),
         Step("first decision", "monitoring", 180, decided),
         Step("snapshot of the history", "data", 90, cut),
-        Step("model trained, passed its gate, released", "model", 240, trained),
+        Step("model trained and judged by its gate", "model", 240, trained),
         Step("model serves", "serving", 30, lambda: "" if tandem.ready("serving") else None),
         Step("first quote by the model", "product", 30, lambda: quoted("model")),
     ]
