@@ -7,6 +7,7 @@ bundle released or refused on the bundles feed.
 from __future__ import annotations
 
 import logging
+import signal
 import subprocess
 import sys
 import tempfile
@@ -32,6 +33,7 @@ from model.settings import REFUSED, Settings  # not model.train: this process ha
 
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.5
+TOLD_TO_END = (-signal.SIGTERM, -signal.SIGINT)  # a training told to end is not a failed one: it is run again
 
 metadata = MetaData()
 feed_tables(metadata)
@@ -109,7 +111,7 @@ class Worker:
                 self.publish(order, result)
 
     def train(self, order: Order, stop: threading.Event) -> BundleReleased | BundleRefused | None:
-        """One training in a process of its own; None when it was stopped with the worker."""
+        """One training in a process of its own; None when it was told to end."""
         log.info("training on snapshot %s for %s", order.snapshot[:12], order.decision_id)
         with tempfile.TemporaryDirectory() as folder:
             result = Path(folder) / "result.json"
@@ -122,6 +124,8 @@ class Worker:
                     process.terminate()
                     process.wait(timeout=10)
                     return None
+            if process.returncode in TOLD_TO_END:
+                return None
             if process.returncode == 0:
                 return BundleReleased.model_validate_json(result.read_bytes())
             if process.returncode == REFUSED:
