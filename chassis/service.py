@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from threading import Event as Flag
 from threading import Thread
 
@@ -16,6 +18,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 
 from chassis.problems import ProblemError, documented, translate_errors
 from contracts.problems import TandemError
+
+
+KEPT_ALIVE_S = 75  # longer than our clients keep an idle connection, so that none is closed under a request
 
 
 def make_app(
@@ -40,11 +45,7 @@ def make_app(
         except Exception:
             logging.getLogger(title).exception("background %s failed; the process ends to be started afresh", name)
             failures.append(name)
-            # uvicorn drains on SIGINT; raising it here ends this process alone, in order.
-            import os
-            import signal
-
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)  # uvicorn drains on it; it ends this process alone
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -87,8 +88,11 @@ def listen(app: FastAPI, bind: str, port: int, name: str) -> None:
         sys.exit(
             f"{name}: cannot listen on {bind}:{port} ({error.strerror}): set TANDEM_{name.upper()}_PORT to a free one"
         )
-    config = uvicorn.Config(app, log_level="warning", access_log=False, timeout_graceful_shutdown=5)
-    uvicorn.Server(config).run(sockets=[sock])
+    config = uvicorn.Config(
+        app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, timeout_keep_alive=KEPT_ALIVE_S
+    )
+    with suppress(KeyboardInterrupt):  # uvicorn has drained by then and raises it anew for its caller
+        uvicorn.Server(config).run(sockets=[sock])
 
 
 def log_to_stderr(name: str) -> None:
