@@ -1,1 +1,1 @@
-"""What every Tandem service stands on: its database, feeds, problems, tokens and process. Owned by the platform team."""
+"""What every Tandem service stands on: database, feeds, problems, tokens, process. Owned by the platform team."""

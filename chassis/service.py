@@ -19,7 +19,6 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from chassis.problems import ProblemError, documented, translate_errors
 from contracts.problems import TandemError
 
-
 KEPT_ALIVE_S = 75  # longer than our clients keep an idle connection, so that none is closed under a request
 
 

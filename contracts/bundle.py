@@ -81,7 +81,7 @@ class Manifest(Wire):
 
 
 class GoldenTrip(Wire):
-    """A trip and the quantiles the model team recorded for it: serving must get the same within a hundredth of a minute."""
+    """A trip and the quantiles recorded for it: serving must get the same within `GOLDEN_TOLERANCE_MIN` minutes."""
 
     trip: TripRequest
     quantiles: Quantiles

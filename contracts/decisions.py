@@ -29,8 +29,8 @@ class Decision(Wire):
     """Feed `decisions`, type `decision.made`: a change of mind, appended when the kind or its target changes.
 
     `change_at` is the estimated start of the change that a retrain answers: training may weigh the rows since then.
-    `target` is the bundle version to promote, to drop, or to go back to. `evidence_digest` names the evidence the policy
-    read, kept whole in monitoring's log.
+    `target` is the bundle version to promote, to drop, or to go back to. `evidence_digest` names the evidence that the
+    policy read, kept whole in monitoring's log.
     """
 
     decision_id: str

@@ -94,7 +94,7 @@ def afresh(snapshot: Snapshot, seed: int, told: Callable[[int, float], None]) ->
         heuristic,
         hourly_reference(windows.test.inputs, late, late.mean()),
         hourly_reference(windows.test.inputs, early, early.mean()),
-        how=f"trained afresh on {len(windows.train):,} trips, calibrated on the {len(windows.calibration):,} after them",
+        how=f"trained afresh on {len(windows.train):,} trips, calibrated on {len(windows.calibration):,} newer ones",
         curve=curve,
     )
 

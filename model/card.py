@@ -9,7 +9,8 @@ def card(manifest: Manifest, evidence: Evidence) -> str:
     """Markdown that says what the bundle is for, what it was made of and what was measured."""
     scope, lineage = manifest.scope, manifest.lineage
     gate = [
-        f"| {item.requirement} | {item.limit} | {item.measured:.4g} | {'passed' if item.passed else 'FAILED'} | {item.note} |"
+        f"| {item.requirement} | {item.limit} | {item.measured:.4g} "
+        f"| {'passed' if item.passed else 'FAILED'} | {item.note} |"
         for item in evidence.gate
     ]
     slices = [_line("all", evidence.overall), *(_line(name, found) for name, found in evidence.zone_groups.items())]
@@ -21,9 +22,10 @@ def card(manifest: Manifest, evidence: Evidence) -> str:
             "",
             f"- Scope: {len(scope.zones)} zones; {', '.join(scope.vehicles)}; "
             f"{scope.min_distance_km:.2g} to {scope.max_distance_km:.3g} km. Other trips are answered as out of scope.",
-            f"- Made from snapshot {lineage.snapshot_digest[:16]}, seed {lineage.seed}, code {lineage.code_revision[:20]}"
+            f"- Made from snapshot {lineage.snapshot_digest[:16]}, seed {lineage.seed}, code {lineage.code_revision[:12]}"
             + (f", correcting {lineage.parent_version}" if lineage.parent_version else ""),
-            f"- Measured on {evidence.test_rows:,} held-out trips, {evidence.test_from:%Y-%m-%d} to {evidence.test_to:%Y-%m-%d}.",
+            f"- Measured on {evidence.test_rows:,} held-out trips, "
+            f"{evidence.test_from:%Y-%m-%d} to {evidence.test_to:%Y-%m-%d}.",
             "- Coverage is what was measured, not a guarantee: cities change.",
             "",
             "| trips | rows | pinball loss, min | heuristic's | p90 covers | p10 to p90 covers |",

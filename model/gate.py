@@ -35,7 +35,7 @@ class Measured:
 
 
 def judge(measured: Measured, record: Requirements) -> list[GateResult]:
-    """One verdict per requirement of the model team that the gate checks; one per zone group where it is about groups."""
+    """One verdict per requirement of model's that the gate checks; one per zone group where it is about groups."""
     asked = [item for item in record.all() if item.owner == "model" and "gate" in item.checked_by]
     return [result for item in asked for result in _judge(item, measured, record)]
 
@@ -92,5 +92,6 @@ def _coverage(item: Requirement, overall: Slice) -> GateResult:
     low, high = interval(share, overall.rows)
     sharp = high - low < item.ceiling - item.floor
     passed = item.passes(share) if sharp else not item.fails_for_sure(low, high)
-    note = f"{overall.rows:,} trips, 95% interval {low:.3f} to {high:.3f}, judged by the {'point' if sharp else 'interval'}"
+    judged_by = "point" if sharp else "interval"
+    note = f"{overall.rows:,} trips, 95% interval {low:.3f} to {high:.3f}, judged by the {judged_by}"
     return GateResult(requirement=item.id, limit=item.limit, measured=share, passed=passed, note=note)

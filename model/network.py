@@ -20,8 +20,8 @@ STEPS = (-1.5, -0.5, 0.5, 1.5)  # where the slope in standardised log distance m
 class DurationNetwork(nn.Module):
     """Contract inputs, each (batch,), to `quantiles_min` (batch, 3): p10, p50, p90 in minutes.
 
-    log p50 = level + slopes x rising functions of log distance, slopes positive: p50 rises with distance. Above and below
-    it stand a share of p50 and some fixed minutes: p90 = p50 (1 + share + fixed / p50), p10 = p50 / (1 + share +
+    log p50 = level + slopes x rising functions of log distance, slopes positive: p50 rises with distance. Above and
+    below it stand a share of p50 and some fixed minutes: p90 = p50 (1 + share + fixed / p50), p10 = p50 / (1 + share +
     fixed / p50), both positive, so quantiles keep their order and rise with p50. `calibration` rescales these log
     gaps; `shift` is what a correction after a change adds to log minutes by zone group of pickup and dropoff.
     """

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from contracts.addresses import Addresses
 
-
 REFUSED = 3  # exit status of a training that ends without a release, with its reasons
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -56,6 +56,10 @@ class Snapshot:
     made: SnapshotMade
     zones: list[SnapshotZone]
     trips: Trips
+
+    def asked_by(self, decision_id: str | None, change_at: datetime | None) -> Snapshot:
+        """The same rows, asked for by this decision and for this change."""
+        return replace(self, made=self.made.model_copy(update={"decision_id": decision_id, "change_at": change_at}))
 
     def since_change(self) -> np.ndarray:
         """Mask of the rows asked for since the change, shape (n,); all False where no change is known."""

@@ -142,11 +142,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--snapshot", type=Path, required=True, help="folder of the snapshot")
     parser.add_argument("--bundles", type=Path, default=settings.bundles, help="where bundles lie")
     parser.add_argument("--parent", help="version of the champion that a correction starts from")
+    parser.add_argument("--decision", help="id of the decision that asked for this training")
+    parser.add_argument("--change-at", type=datetime.fromisoformat, help="correct for a change since this instant")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--result", type=Path, help="where to write the event's body")
     args = parser.parse_args(arguments)
     try:
-        result = train(read(args.snapshot), args.bundles, settings, args.parent, args.seed, console)
+        # A snapshot is named by its rows alone: what it is trained for is the asking decision's.
+        snapshot = read(args.snapshot).asked_by(args.decision, args.change_at)
+        result = train(snapshot, args.bundles, settings, args.parent, args.seed, console)
     except TandemError as error:
         console.print(f"[red]{error}[/]")
         return 1

@@ -1,7 +1,7 @@
 """The training worker:  python -m model.worker
 
-Follows decisions and snapshots; each snapshot cut for a decision is trained once, in a process of its own, and ends as a
-bundle released or refused on the bundles feed.
+Follows decisions and snapshots; each snapshot cut for a decision is trained once, in a process of its own, and ends as
+a bundle released or refused on the bundles feed.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ trainings = Table(
     metadata,
     Column("decision_id", String(120), primary_key=True),
     Column("snapshot", String(80), nullable=False),
+    Column("change_at", String(40)),
     Column("done", Integer, nullable=False, default=0),
 )
 
@@ -59,6 +60,7 @@ class Order:
 
     decision_id: str
     snapshot: str
+    change_at: str | None
     champion: str | None
 
 
@@ -76,13 +78,15 @@ def hear_snapshots(tx: Connection, events: Sequence[Event]) -> None:
     for event in events:
         made = payload(event)
         if isinstance(made, SnapshotMade) and made.decision_id and not _known(tx, trainings, made.decision_id):
-            tx.execute(insert(trainings).values(decision_id=made.decision_id, snapshot=made.digest, done=0))
+            change_at = made.change_at.isoformat() if made.change_at else None
+            row = {"decision_id": made.decision_id, "snapshot": made.digest, "change_at": change_at, "done": 0}
+            tx.execute(insert(trainings), row)
 
 
 def next_order(engine: Engine) -> Order | None:
     """The oldest training still to run whose decision is known, too."""
     query = (
-        select(trainings.c.decision_id, trainings.c.snapshot, decisions.c.champion)
+        select(trainings.c.decision_id, trainings.c.snapshot, trainings.c.change_at, decisions.c.champion)
         .join(decisions, decisions.c.decision_id == trainings.c.decision_id)
         .where(trainings.c.done == 0)
     )
@@ -117,7 +121,9 @@ class Worker:
             result = Path(folder) / "result.json"
             command = [sys.executable, "-m", "model.train", "--snapshot", str(self.settings.snapshots / order.snapshot)]
             command += ["--bundles", str(self.settings.bundles), "--result", str(result)]
+            command += ["--decision", order.decision_id]
             command += ["--parent", order.champion] if order.champion else []
+            command += ["--change-at", order.change_at] if order.change_at else []
             process = subprocess.Popen(["nice", "-n", str(self.settings.training_nice), *command])
             while process.poll() is None:
                 if stop.wait(LOOK_EVERY_S):
