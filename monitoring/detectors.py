@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 Side = Literal["above p90", "below p10"]
 SIDES: tuple[Side, ...] = ("above p90", "below p10")
 EXTRA_MISSES = (0.04, 0.10, 0.25)  # each stake is the best one when trips miss that much oftener than allowed
-HEADROOM = 100  # a level stays below this many thresholds, so that an alarm ends soon after its cause has ended
+HEADROOM = 100  # a level rises to this many thresholds at most, and ends an alarm when it has fallen as far below one
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,14 @@ class _Stake:
 
 
 class Detector:
-    """Watches one side of one set of trips. `level` reaches `threshold` at most once in that many calm trips."""
+    """Watches one side of one set of trips. `level` reaches `threshold` at most once in that many calm trips.
+
+    `peak` is the highest level of the current excursion: it is in alarm from the threshold on, until the level has
+    fallen far below it, so that an alarm neither flickers nor outlives its cause for long.
+    """
 
     def __init__(self, threshold: float) -> None:
-        self.threshold, self.trips = threshold, 0
+        self.threshold, self.trips, self.peak = threshold, 0, 0.0
         self._stakes = [_Stake(extra) for extra in EXTRA_MISSES]
 
     def add(self, missed: bool, allowed: float, at: datetime) -> None:
@@ -67,10 +71,12 @@ class Detector:
         self.trips += 1
         for stake in self._stakes:
             stake.add(missed, allowed, at, self.threshold * HEADROOM)
+        level = self.level
+        self.peak = level if level < self.threshold / HEADROOM else max(self.peak, level)
 
     @property
     def level(self) -> float:
-        """The evidence for a change: an alarm from the threshold on."""
+        """The evidence for a change, as odds."""
         return sum(stake.level for stake in self._stakes) / len(self._stakes)
 
     @property

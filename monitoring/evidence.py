@@ -96,6 +96,7 @@ class Reading:
     side: Side
     group: str | None
     level: float
+    peak: float  # in alarm from the policy's figure on
     trips: int
     stretch: Stretch | None
 

@@ -8,23 +8,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from sqlalchemy import (
-    BigInteger,
-    Boolean,
-    Column,
-    Connection,
-    Float,
-    Integer,
-    MetaData,
-    RowMapping,
-    String,
-    Table,
-    Text,
-    delete,
-    func,
-    insert,
-    select,
-)
+import sqlalchemy as sa
+from sqlalchemy import Column, Connection, Float, Integer, String, Table, Text
 
 from chassis.feed_store import feed_tables
 from chassis.followers import cursor_table
@@ -35,7 +20,7 @@ from contracts.trips import CompletedTrip, Wire
 W = TypeVar("W", bound=Wire)
 SLOT_S = 300  # divides the length of any sensible cohort, so that a closing falls between two slots
 
-TABLES = MetaData()
+TABLES = sa.MetaData()
 feed_tables(TABLES)
 CURSORS = cursor_table(TABLES)
 # Times are seconds since 1970. A fact is an event of a quiet feed, kept whole.
@@ -44,7 +29,7 @@ FACTS = Table(
     TABLES,
     Column("key", String(80), primary_key=True),  # feed and id
     Column("type", String(40), nullable=False, index=True),
-    Column("number", BigInteger, nullable=False),
+    Column("number", sa.BigInteger, nullable=False),
     Column("at", Float, nullable=False),
     Column("data", Text, nullable=False),
 )
@@ -55,7 +40,7 @@ TRIPS = Table(
     Column("requested", Float, nullable=False, index=True),
     Column("zone", Integer, nullable=False),
     Column("source", String(10), nullable=False),
-    Column("audit", Boolean, nullable=False),
+    Column("audit", sa.Boolean, nullable=False),
     Column("estimate_id", String(64)),
     Column("booked", Float),
     Column("promised", Float),
@@ -155,12 +140,12 @@ def note_trips(tx: Connection, events: Sequence[Event]) -> None:
 
 def newest_event(tx: Connection) -> datetime:
     """When the newest event of the trips feed happened; long ago when there was none."""
-    return instant(tx.execute(select(NEWEST.c.at)).scalar() or 0.0)
+    return instant(tx.execute(sa.select(NEWEST.c.at)).scalar() or 0.0)
 
 
 def past_outcomes(tx: Connection, until: datetime) -> int:
     """Delivered trips that no cohort holds and that ended by then."""
-    return tx.execute(select(func.sum(PAST.c.delivered)).where(PAST.c.slot < until.timestamp())).scalar() or 0
+    return tx.execute(sa.select(sa.func.sum(PAST.c.delivered)).where(PAST.c.slot < until.timestamp())).scalar() or 0
 
 
 def _count_past(tx: Connection, ends: list[tuple[float, str, bool]]) -> None:
@@ -185,26 +170,26 @@ class Fact(NamedTuple, Generic[W]):
 def facts(tx: Connection, kind: type[W], event_type: str, until: datetime, after: int = 0) -> list[Fact[W]]:
     """The events of one type up to an instant, after event `after` of their feed, in order."""
     told = (FACTS.c.type == event_type) & (FACTS.c.number > after) & (FACTS.c.at <= until.timestamp())
-    rows = tx.execute(select(FACTS).where(told).order_by(FACTS.c.number))
+    rows = tx.execute(sa.select(FACTS).where(told).order_by(FACTS.c.number))
     return [Fact(row.number, instant(row.at), kind.model_validate_json(row.data)) for row in rows]
 
 
 def forget_trips(tx: Connection, before: datetime, closed_at: datetime) -> None:
     """Drop a closed cohort's trips, which live on in its tick; ends that came too late for it are counted as past."""
     over = TRIPS.c.requested < before.timestamp()
-    late = tx.execute(select(TRIPS).where(over & (TRIPS.c.ended > closed_at.timestamp())))
+    late = tx.execute(sa.select(TRIPS).where(over & (TRIPS.c.ended > closed_at.timestamp())))
     _count_past(tx, [(row.ended, row.outcome, row.ended > row.promised) for row in late])
-    tx.execute(delete(TRIPS).where(over))
-    tx.execute(delete(ESTIMATES).where(ESTIMATES.c.requested < before.timestamp()))
+    tx.execute(sa.delete(TRIPS).where(over))
+    tx.execute(sa.delete(ESTIMATES).where(ESTIMATES.c.requested < before.timestamp()))
 
 
-def _rows(tx: Connection, table: Table, keys: Sequence[Any]) -> Sequence[RowMapping]:
-    return tx.execute(select(table).where(table.primary_key.columns[0].in_(set(keys)))).mappings().all()
+def _rows(tx: Connection, table: Table, keys: Sequence[Any]) -> Sequence[sa.RowMapping]:
+    return tx.execute(sa.select(table).where(table.primary_key.columns[0].in_(set(keys)))).mappings().all()
 
 
 def _replace(tx: Connection, table: Table, rows: list[dict[str, Any]]) -> None:
     """Write rows, over those with the same key: an event that comes twice changes nothing."""
     if rows:
         key = table.primary_key.columns[0]
-        tx.execute(delete(table).where(key.in_([row[key.name] for row in rows])))
-        tx.execute(insert(table), rows)
+        tx.execute(sa.delete(table).where(key.in_([row[key.name] for row in rows])))
+        tx.execute(sa.insert(table), rows)

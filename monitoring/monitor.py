@@ -16,31 +16,21 @@ from chassis.databases import reading
 from chassis.followers import Follower, Handler
 from contracts.feeds import FeedName
 from contracts.requirements import Requirements
-from monitoring import closings
+from monitoring import closings, ledger
 from monitoring.announcer import Announcer
 from monitoring.cohorts import Schedule, figures
 from monitoring.evidence import Closing
-from monitoring.ledger import (
-    CURSORS,
-    TICKS,
-    forget_trips,
-    instant,
-    newest_event,
-    note_estimates,
-    note_facts,
-    note_trips,
-    past_outcomes,
-)
+from monitoring.ledger import TICKS
 from monitoring.ticks import CLOSING, VERDICT, evaluate
 from monitoring.watch import Watch
 
 log = logging.getLogger(__name__)
 FOLLOWED: tuple[tuple[FeedName, str, Handler], ...] = (
-    ("trips", "product", note_trips),
-    ("estimates", "serving", note_estimates),
-    ("rollout", "serving", note_facts),
-    ("snapshots", "data", note_facts),
-    ("bundles", "model", note_facts),
+    ("trips", "product", ledger.note_trips),
+    ("estimates", "serving", ledger.note_estimates),
+    ("rollout", "serving", ledger.note_facts),
+    ("snapshots", "data", ledger.note_facts),
+    ("bundles", "model", ledger.note_facts),
 )
 FEED_TIMEOUT_S = 5.0  # a feed that hangs must not hold the others up for longer
 
@@ -59,7 +49,7 @@ class Monitor:
         self.engine, self.record, self.now, self.announcer = engine, record, now, announcer
         policy = record.policy
         self.schedule = Schedule(timedelta(minutes=policy.cohort_min), timedelta(minutes=policy.closing_min))
-        self.followers = [Follower(url_of(owner), feed, engine, CURSORS, note) for feed, owner, note in FOLLOWED]
+        self.followers = [Follower(url_of(owner), feed, engine, ledger.CURSORS, note) for feed, owner, note in FOLLOWED]
         for follower in self.followers:
             follower.client.timeout = httpx.Timeout(FEED_TIMEOUT_S)
         self.watch = Watch(record, {})
@@ -69,7 +59,7 @@ class Monitor:
             self.newest: datetime | None = None
             for row in stored:
                 self.watch.take_in(CLOSING.validate_json(row.closing))
-                self.newest = instant(row.cohort)
+                self.newest = ledger.instant(row.cohort)
         self.started = now()
 
     def run(self, stop: threading.Event, pause_s: float) -> None:
@@ -128,13 +118,13 @@ class Monitor:
                 "kind": tick.verdict.kind,
             }
             tx.execute(insert(TICKS), row | self.announcer.announce(tx, tick))
-            forget_trips(tx, start + self.schedule.length, closing.at)
+            ledger.forget_trips(tx, start + self.schedule.length, closing.at)
         self.newest = start
 
     def _gather(self, tx: Connection, start: datetime) -> Closing:
         at = self.schedule.closes_at(start)
         silent = [f"feed {feed} has not answered for {age:.0f} s" for feed, age in self._silent_s().items()]
-        newest = newest_event(tx)
+        newest = ledger.newest_event(tx)
         if newest < at - self.schedule.wait:
             silent.append(f"feed trips has told nothing new for {self.record.policy.closing_min} city minutes")
         # What looks open behind a feed that stands still may have ended long ago: judge as of what the feed has told.
@@ -147,5 +137,5 @@ class Monitor:
             retrainings=closings.retrainings(tx, at),
             batches=closings.batches(tx, self.watch.batches.last_number, at),
             silent=tuple(silent),
-            past_outcomes=past_outcomes(tx, at),
+            past_outcomes=ledger.past_outcomes(tx, at),
         )

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select
@@ -19,7 +18,7 @@ from monitoring.policy import Verdict
 from monitoring.standing import Line, standing
 from monitoring.ticks import EVIDENCE, VERDICT
 
-SHOWN_TICKS = 192  # two city days
+Parts = Sequence[dict[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,101 +32,67 @@ class View:
 
 
 def newest_view(tx: Connection, record: Requirements, stalest_s: float = 0.0) -> View | None:
-    """The newest tick, or None before the first."""
+    """The newest tick, or None before the first. `stalest_s` as `standing` wants it."""
     for tick in ticks(tx, 1):
         evidence, verdict = EVIDENCE.validate_json(tick["evidence"]), VERDICT.validate_json(tick["verdict"])
         return View(evidence, verdict, tick["digest"], standing(evidence, record, stalest_s))
     return None
 
 
-def ticks(tx: Connection, limit: int) -> Sequence[RowMapping]:
-    """The newest ticks, newest first."""
-    return tx.execute(select(TICKS).order_by(TICKS.c.cohort.desc()).limit(limit)).mappings().all()
+def ticks(tx: Connection, limit: int, announced: bool = False) -> Sequence[RowMapping]:
+    """The newest ticks, newest first; with `announced` only those that changed the decision."""
+    query = select(TICKS).order_by(TICKS.c.cohort.desc()).limit(limit)
+    return tx.execute(query.where(TICKS.c.decision_id.is_not(None)) if announced else query).mappings().all()
 
 
 def announced(tx: Connection, limit: int) -> list[dict[str, Any]]:
-    """The newest changes of decision, newest first, with their verdicts."""
-    changes = select(TICKS).where(TICKS.c.decision_id.is_not(None)).order_by(TICKS.c.cohort.desc()).limit(limit)
-    return [dict(row) | {"verdict": VERDICT.validate_json(row["verdict"])} for row in tx.execute(changes).mappings()]
+    """The newest changes of decision, newest first, verdicts included."""
+    return [dict(row) | {"verdict": VERDICT.validate_json(row["verdict"])} for row in ticks(tx, limit, announced=True)]
 
 
-def lines_as_json(lines: Sequence[Line]) -> list[dict[str, Any]]:
-    """Requirement lines for readers: id, limit, measured, population, colour."""
-    return [
-        {
-            "id": line.requirement.id,
-            "statement": line.requirement.statement,
-            "owner": line.requirement.owner,
-            "limit": line.requirement.limit,
-            "population": line.requirement.population,
-            "measured": None if math.isnan(line.measured) else line.measured,
-            "of": line.of,
-            "verdict": line.colour,
-            "note": line.note,
-        }
-        for line in lines
-    ]
+def as_json(line: Line) -> dict[str, Any]:
+    """One requirement's line for machines."""
+    requirement = line.requirement
+    return {
+        **requirement.model_dump(include={"id", "statement", "owner", "population"}),
+        "limit": requirement.limit,
+        "measured": None if math.isnan(line.measured) else line.measured,
+        "of": line.of,
+        "verdict": line.colour,
+        "note": line.note,
+    }
 
 
 def charts(rows: Sequence[RowMapping], record: Requirements) -> list[Chart]:
-    """Quality over time from ticks, newest first: each point looks back over as many cohorts as closing waits for."""
+    """Quality over time from ticks, newest first."""
     rows = list(reversed(rows))
     figures = [json.loads(row["figures"]) for row in rows]
     marks = {place: (row["kind"], row["decision_id"]) for place, row in enumerate(rows) if row["decision_id"]}
-    stretch = record.policy.closing_min // record.policy.cohort_min
+    stretch = record.policy.closing_min // record.policy.cohort_min  # a cohort alone is too few trips to read
 
-    def part(tick: dict[str, Any], role: str, group: str) -> dict[str, float]:
-        found: dict[str, float] = tick["versions"].get(tick[role] or "", {}).get(group, {})
-        return found
-
-    def rolling(parts: Sequence[dict[str, float]], top: str, bottom: str) -> list[float]:
-        window: deque[dict[str, float]] = deque(maxlen=stretch)
+    def rolling(parts: Parts, top: str) -> list[float]:
+        """Sum of `top` over sum of `of`, at each tick over the cohorts before it."""
         values = []
-        for one in parts:
-            window.append(one)
-            total: Counter[str] = Counter()
-            for counts in window:
-                total.update({name: counts.get(name, 0) for name in (top, bottom)})
-            values.append(total[top] / total[bottom] if total[bottom] else math.nan)
+        for place in range(len(parts)):
+            near = parts[max(0, place + 1 - stretch) : place + 1]
+            of = sum(part.get("of", 0) for part in near)
+            values.append(sum(part.get(top, 0) for part in near) / of if of else math.nan)
         return values
 
-    def covered(group: str) -> list[float]:
-        return [1 - missed for missed in rolling([part(tick, "champion", group) for tick in figures], "above", "of")]
+    def parts(role: str, group: str = "") -> Parts:
+        return [tick["versions"].get(tick[role], {}).get(group, {}) for tick in figures]
 
-    groups = sorted({group for tick in figures for groups in tick["versions"].values() for group in groups} - {""})
-    losses = {
-        role: rolling([part(tick, role, "") for tick in figures], "loss_min", "of")
-        for role in ("champion", "challenger")
-    }
-    overall, by_group, late = record["coverage-p90"], record["group-coverage-p90"], record["late-promises"]
+    def covered(group: str = "") -> list[float]:
+        return [1 - missed for missed in rolling(parts("champion", group), "above")]
+
+    groups = sorted({group for tick in figures for held in tick["versions"].values() for group in held} - {""})
+    promises = [{"of": tick["promises"], "late": tick["late"]} for tick in figures]
+    losses = {role: rolling(parts(role), "loss_min") for role in ("champion", "challenger")}
+    overall, grouped, late = (record[name] for name in ("coverage-p90", "group-coverage-p90", "late-promises"))
+    by_group = {group: covered(group) for group in groups}
     return [
-        chart(
-            "p90 coverage of the champion, all trips",
-            {"all trips": covered("")},
-            (overall.at_least, overall.at_most),
-            marks,
-        ),
-        chart(
-            "p90 coverage of the champion by zone group",
-            {group: covered(group) for group in groups},
-            (by_group.at_least, by_group.at_most),
-            marks,
-        ),
-        chart(
-            "share of late promises",
-            {"all trips": rolling(figures, "late", "promises")},
-            (late.at_least, late.at_most),
-            marks,
-        ),
-        chart("pinball loss in minutes", losses, (None, None), marks),
+        chart("p90 coverage, all trips", {"champion": covered()}, marks, overall.at_least, overall.at_most),
+        chart("p90 coverage by zone group", by_group, marks, grouped.at_least, grouped.at_most),
+        chart("share of late promises", {"all trips": rolling(promises, "late")}, marks, ceiling=late.at_most),
+        chart("pinball loss in minutes", losses, marks),
     ]
-
-
-def status_as_json(view: View, freshness: dict[str, float]) -> dict[str, Any]:
-    """The newest tick for machines."""
-    return {
-        "evidence": EVIDENCE.dump_python(view.evidence, mode="json"),
-        "evidence_digest": view.digest,
-        "verdict": asdict(view.verdict),
-        "feed_lag_s": {feed: round(age, 3) for feed, age in freshness.items()},
-    }

@@ -151,8 +151,8 @@ RULES: tuple[Callable[[Evidence, Requirements], Case], ...] = (
 
 def alarms(evidence: Evidence, record: Requirements) -> list[Reading]:
     """Detectors in alarm, the loudest first."""
-    up = [reading for reading in evidence.readings if reading.level >= record.policy.trips_between_false_alarms]
-    return sorted(up, key=lambda reading: -reading.level)
+    up = [reading for reading in evidence.readings if reading.peak >= record.policy.trips_between_false_alarms]
+    return sorted(up, key=lambda reading: -reading.peak)
 
 
 def _causes(evidence: Evidence, record: Requirements) -> tuple[tuple[str, ...], tuple[str, ...], Stretch | None]:
@@ -162,7 +162,7 @@ def _causes(evidence: Evidence, record: Requirements) -> tuple[tuple[str, ...], 
     causes, ids, stretches = [], [], []
     for reading in alarms(evidence, record):
         where = f"zone group {reading.group}" if reading.group else "all trips"
-        causes.append(f"too many trips {reading.side} in {where}: odds {reading.level:,.0f} to 1 for a change")
+        causes.append(f"too many trips {reading.side} in {where}: odds {reading.peak:,.0f} to 1 for a change")
         ids.append(
             "group-coverage-p90" if reading.group else "coverage-p90" if "p90" in reading.side else "coverage-band"
         )
@@ -213,7 +213,7 @@ def _told(duel: Duel, record: Requirements) -> str:
     better, odds = ("lower", duel.wins) if duel.mean_gain_min >= 0 else ("higher", duel.loses)
     return (
         f"{duel.rival}'s loss is {abs(duel.mean_gain_min):.2f} min a trip {better} on {duel.pairs} pairs "
-        f"(at least {record.policy.least_pairs} needed), odds {odds:,.3g} to 1 of {_odds_needed(record):.0f} to 1 needed"
+        f"(at least {record.policy.least_pairs} needed), odds {odds:,.3g} to 1 ({_odds_needed(record):.0f} needed)"
     )
 
 

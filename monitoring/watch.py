@@ -164,7 +164,7 @@ class Watch:
                 self.detectors[side, group].add(missed, allowed, trip.requested_at)
 
     def _reading(self, side: Side, group: str | None, detector: Detector) -> Reading:
-        return Reading(side, group, detector.level, detector.trips, self._stretch(detector.began))
+        return Reading(side, group, detector.level, detector.peak, detector.trips, self._stretch(detector.began))
 
     def _stretch(self, since: datetime | None) -> Stretch | None:
         if since is None:

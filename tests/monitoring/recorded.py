@@ -106,7 +106,8 @@ class RecordedCity:
         source = "fallback" if audit else "model"
         quote = TripQuoted(
             trip=request, source=source, shown=champion, estimate_id=estimate_id, bundle_version="v1",
-            model_quantiles=champion, promised_min=champion.p90_min, price_eur=9.0, audit=audit, audit_share=self.audit_share,
+            model_quantiles=champion, promised_min=champion.p90_min, price_eur=9.0, audit=audit,
+            audit_share=self.audit_share,
         )  # fmt: skip
         if rng.random() >= self.lost_estimates:
             said = EstimateAnswered(estimate_id=estimate_id, trip=request, shown="v1", answers=answers)
@@ -142,8 +143,10 @@ class RecordedCity:
                 asked = sorted(trip.requested_at for trip in ends)
                 bad = sum(self.miles_h <= self._hours(when) < self.miles_end_h for when in asked) > len(ends) * 0.3
                 batch = BatchJudged(
-                    batch_id=f"b{quarter}", rows_accepted=0 if bad else len(ends), rows_quarantined=len(ends) if bad else 0,
-                    reasons={"median_route_ratio": len(ends)} if bad else {}, detail="routes shorter than the crow flies" * bad,
+                    batch_id=f"b{quarter}",
+                    rows_accepted=0 if bad else len(ends), rows_quarantined=len(ends) if bad else 0,
+                    reasons={"median_route_ratio": len(ends)} if bad else {},
+                    detail="routes shorter than the crow flies" if bad else "",
                     first_requested_at=asked[0], last_requested_at=asked[-1], missing_share={"rain_mm_h": 0.0},
                 )  # fmt: skip
                 kind = "batch.quarantined" if bad else "batch.accepted"
@@ -152,7 +155,8 @@ class RecordedCity:
 
 def snapshot(at: datetime, decision_id: str | None = None) -> tuple[datetime, str, Draft]:
     made = SnapshotMade(
-        digest="d" * 64, source="city", time_zone="Europe/Berlin", rows=1000, first_requested_at=at, last_requested_at=at,
+        digest="d" * 64, source="city", time_zone="Europe/Berlin", rows=1000,
+        first_requested_at=at, last_requested_at=at,
         decision_id=decision_id, rows_since_change=1000, zone_groups=ZONES,
     )  # fmt: skip
     return at, "snapshots", Draft("snapshot.made", at, made.digest, made)

@@ -33,7 +33,7 @@ def stretch(outcomes=ENOUGH, quarantined=Share(0, 1000)) -> Stretch:
 
 
 def alarm(level=THRESHOLD, group=None, since=None) -> Reading:
-    return Reading("above p90", group, level, 2000, since or stretch())
+    return Reading("above p90", group, level / 7, level, 2000, since or stretch())
 
 
 def duel(rival="v2", **changed) -> Duel:
