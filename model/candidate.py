@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from contracts.bundle import Manifest
+from contracts.bundle import Manifest, Scope
 from contracts.problems import TandemError
 from contracts.requirements import Requirements
+from model.bundle import scope
 from model.correction import BEFORE, Correction
 from model.evaluation import hourly_reference, misses, pinball_min
 from model.fit import calibrate, fit
 from model.heuristic import Heuristic
 from model.network import DurationNetwork, predict
-from model.snapshot import Snapshot, Trips, split
+from model.snapshot import HELD_OUT, Snapshot, Trips, split
 
-MANY = 0.1  # from this share of all rows on, those since the change can carry a training of their own
+MANY = 0.1  # below this share of all rows, those since the change would drown in a training on all of them
 
 
 class NotEnoughTruth(TandemError):
@@ -39,6 +40,7 @@ class Candidate:
     `above` and `below` are the miss shares to expect in each hour of the week. `how` tells the way in words."""
 
     network: DurationNetwork
+    scope: Scope
     test: Trips
     quantiles_min: np.ndarray
     heuristic_min: np.ndarray
@@ -60,7 +62,7 @@ def propose(
     champion: Champion | None,
     record: Requirements,
     seed: int,
-    told: Callable[[int, float], None],
+    told: Callable[[float], None],
 ) -> Candidate:
     """The best candidate for a snapshot. Raises `NotEnoughTruth` or `TooFewTrips`."""
     since = snapshot.since_change()
@@ -72,28 +74,43 @@ def propose(
         )
     if champion is None or snapshot.made.change_at is None:
         return afresh(snapshot, seed, told)
-    corrected = correct(snapshot, champion, since)
-    if since.mean() < MANY:
-        return corrected
-    everything = afresh(snapshot, seed, told)
-    return everything if everything.loss_min < corrected.loss_min else corrected
+    share = float(since.mean())
+    if share < MANY:
+        corrected = correct(snapshot, champion, since)
+        return replace(corrected, how=f"{corrected.how}; they are too few ({share:.1%}) to train on all rows instead")
+    # held-out windows of a fifth of the new rows each leave three fifths of them to learn from
+    everything = replace(afresh(snapshot, seed, told, share / 5), since_change=int(since.sum()))
+    if share > 0.5:
+        return everything
+    return better(correct(snapshot, champion, since), everything)
 
 
-def afresh(snapshot: Snapshot, seed: int, told: Callable[[int, float], None]) -> Candidate:
+def better(corrected: Candidate, everything: Candidate) -> Candidate:
+    """The one with less loss on the newest trips, which neither has learnt from; `how` says what it won against."""
+    newest = len(everything.test)
+    rival = pinball_min(corrected.quantiles_min[-newest:], corrected.test.duration_min[-newest:]).mean()
+    told = f"loss on the newest {newest:,} trips: corrected {rival:.3f} min, all rows {everything.loss_min:.3f} min"
+    winner = everything if everything.loss_min < rival else corrected
+    return replace(winner, how=f"{winner.how}; {told}")
+
+
+def afresh(snapshot: Snapshot, seed: int, told: Callable[[float], None], held_out: float = HELD_OUT) -> Candidate:
     """Train on all rows: learn from the oldest, calibrate on newer ones, test on the newest."""
-    windows, zone = split(snapshot.trips), ZoneInfo(snapshot.made.time_zone)
+    windows, zone = split(snapshot.trips, held_out), ZoneInfo(snapshot.made.time_zone)
     network, curve = fit(windows.train, snapshot.zones, seed, told)
     calibrate(network, windows.calibration)
     heuristic = Heuristic.fit(windows.train, zone).predict(windows.test)
     quantiles = predict(network, windows.test.inputs)
-    late, early = misses(quantiles, windows.test.duration_min)
+    unlearnt = snapshot.trips.take(slice(len(windows.train), None))
+    late, early = misses(predict(network, unlearnt.inputs), unlearnt.duration_min)
     return Candidate(
         network,
+        scope(windows.train),
         windows.test,
         quantiles,
         heuristic,
-        hourly_reference(windows.test.inputs, late, late.mean()),
-        hourly_reference(windows.test.inputs, early, early.mean()),
+        hourly_reference(unlearnt.inputs, late, late.mean()),
+        hourly_reference(unlearnt.inputs, early, early.mean()),
         how=f"trained afresh on {len(windows.train):,} trips, calibrated on {len(windows.calibration):,} newer ones",
         curve=curve,
     )
@@ -109,6 +126,7 @@ def correct(snapshot: Snapshot, champion: Champion, since: np.ndarray) -> Candid
     zone = ZoneInfo(snapshot.made.time_zone)
     return Candidate(
         correction.corrected(),
+        champion.manifest.scope,
         rows,
         quantiles,
         Heuristic.fit(snapshot.trips.take(before), zone).predict(rows),

@@ -22,7 +22,8 @@ def card(manifest: Manifest, evidence: Evidence) -> str:
             "",
             f"- Scope: {len(scope.zones)} zones; {', '.join(scope.vehicles)}; "
             f"{scope.min_distance_km:.2g} to {scope.max_distance_km:.3g} km. Other trips are answered as out of scope.",
-            f"- Made from snapshot {lineage.snapshot_digest[:16]}, seed {lineage.seed}, code {lineage.code_revision[:12]}"
+            f"- Made from snapshot {lineage.snapshot_digest[:16]}, seed {lineage.seed}, "
+            f"code {lineage.code_revision[:12]}"
             + (f", correcting {lineage.parent_version}" if lineage.parent_version else ""),
             f"- Measured on {evidence.test_rows:,} held-out trips, "
             f"{evidence.test_from:%Y-%m-%d} to {evidence.test_to:%Y-%m-%d}.",

@@ -11,7 +11,7 @@ import torch
 
 from contracts.bundle import FINGERPRINT_KEY, OUTPUT
 from contracts.problems import TandemError
-from contracts.trips import MODEL_INPUTS, fingerprint
+from contracts.trips import HIGHEST_ZONE, MODEL_INPUTS, fingerprint
 from model.network import DurationNetwork, predict, tensors
 from model.snapshot import Inputs
 
@@ -47,6 +47,14 @@ def export(network: DurationNetwork, path: Path, sample: Inputs) -> float:
     if not difference <= MOST_DIFFERENCE_MIN:
         raise ExportDiffers(f"{path.name} differs from torch by {difference:.2g} min: do not ship it, mend the export")
     return difference
+
+
+def probe(inputs: Inputs) -> Inputs:
+    """Real trips, and the same again with all that may be missing missing and with a zone nobody knows."""
+    nullable = {item.name for item in MODEL_INPUTS if item.nullable}
+    hidden = {name: np.full_like(values, np.nan) if name in nullable else values for name, values in inputs.items()}
+    hidden["dropoff_zone"] = np.full_like(inputs["dropoff_zone"], HIGHEST_ZONE)
+    return {name: np.concatenate([values, hidden[name]]) for name, values in inputs.items()}
 
 
 def run(path: Path, inputs: Inputs) -> np.ndarray:

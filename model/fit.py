@@ -13,7 +13,9 @@ from contracts.trips import LEVELS
 from model.network import DurationNetwork, pinball_loss, predict, tensors
 from model.snapshot import Trips
 
-EPOCHS, BATCH, PEAK_RATE, DECAY = 14, 1024, 4e-3, 1e-2
+STEPS, FEWEST_EPOCHS = 500, 8  # optimizer steps that suffice, however few the rows; and at least so many epochs
+LARGEST_BATCH, SMALLEST_BATCH = 2048, 256
+PEAK_RATE, DECAY = 6e-3, 1e-2
 OUTAGES = {  # how often training hides columns, so that the model bears their absence in service
     ("rain_mm_h", "temperature_c"): 0.05,  # one feed: they fail together
     ("city_pace",): 0.05,
@@ -25,28 +27,26 @@ CALIBRATION_BOUNDS = (0.3, 3.0)
 
 
 def fit(
-    trips: Trips,
-    zones: Sequence[SnapshotZone],
-    seed: int,
-    told: Callable[[int, float], None],
-    epochs: int = EPOCHS,
+    trips: Trips, zones: Sequence[SnapshotZone], seed: int, told: Callable[[float], None]
 ) -> tuple[DurationNetwork, list[float]]:
-    """Train a fresh network; `told` hears of each epoch. Answers it with the training loss (minutes) of each epoch."""
+    """Train a fresh network; `told` hears the share done. Answers it with the training loss (minutes) of each epoch."""
     torch.manual_seed(seed)
     network = DurationNetwork(zones)
     network.standardise(trips.inputs, trips.duration_min)
     columns = dict(zip(trips.inputs, tensors(trips.inputs), strict=True))
     durations = torch.from_numpy(trips.duration_min.astype(np.float32))
-    steps = -(-len(trips) // BATCH)
+    batch = min(LARGEST_BATCH, max(SMALLEST_BATCH, len(trips) // 50))
+    steps = -(-len(trips) // batch)
+    epochs = max(FEWEST_EPOCHS, -(-STEPS // steps))
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=DECAY)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=epochs * steps, pct_start=0.15)
     curve = []
     network.train()
     for epoch in range(epochs):
         total = 0.0
-        for rows in torch.randperm(len(trips)).split(BATCH):
-            batch = _hide({name: values[rows] for name, values in columns.items()})
-            loss = pinball_loss(network(*batch.values()), durations[rows])
+        for rows in torch.randperm(len(trips)).split(batch):
+            seen = _hide({name: values[rows] for name, values in columns.items()})
+            loss = pinball_loss(network(*seen.values()), durations[rows])
             optimizer.zero_grad()
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -54,7 +54,7 @@ def fit(
             schedule.step()
             total += loss.item() * len(rows)
         curve.append(total / len(trips))
-        told(epoch + 1, curve[-1])
+        told((epoch + 1) / epochs)
     return network, curve
 
 
@@ -82,4 +82,5 @@ def gap_factors(quantiles_min: np.ndarray, duration_min: np.ndarray) -> np.ndarr
     off = np.log(duration_min) - p50
     below = np.quantile(-off / np.maximum(p50 - p10, 1e-6), 1 - LEVELS[0])
     above = np.quantile(off / np.maximum(p90 - p50, 1e-6), LEVELS[2])
-    return np.clip([below, above], *CALIBRATION_BOUNDS)
+    factors: np.ndarray = np.clip([below, above], *CALIBRATION_BOUNDS)
+    return factors

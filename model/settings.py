@@ -12,7 +12,9 @@ REFUSED = 3  # exit status of a training that ends without a release, with its r
 class Settings(Addresses):
     """`TANDEM_*` settings of training and of the training worker."""
 
-    model_threads: int = 2  # torch's threads; the same number gives the same bytes
+    # With two threads on two busy cores each step waits for the slower one: five times as long. The same number of
+    # threads gives the same bytes.
+    model_threads: int = 1
     training_nice: int = 10  # a training under the worker yields to the live system
 
     @property

@@ -19,6 +19,7 @@ from contracts.trips import MODEL_INPUTS, NOT_FOR_THE_MODEL, CompletedTrip, colu
 
 SEEN = [name for name in columns(CompletedTrip) if name not in NOT_FOR_THE_MODEL]  # request columns and the label
 Inputs = dict[str, np.ndarray]  # by input name, each of shape (n,)
+HELD_OUT = 0.125
 
 
 class TooFewTrips(TandemError):
@@ -95,7 +96,7 @@ class Windows:
     test: Trips
 
 
-def split(trips: Trips, held_out: float = 0.125) -> Windows:
+def split(trips: Trips, held_out: float = HELD_OUT) -> Windows:
     """Cut by time: the newest `held_out` of the rows test, as many before them calibrate, the rest trains.
 
     An eighth of eight weeks is a week: calibration and test each see every hour of it.

@@ -27,7 +27,7 @@ def track(
 def _track(
     uri: str, snapshot: Snapshot, candidate: Candidate, evidence: Evidence, folder: Path, released: bool
 ) -> None:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # runs offline
+    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}  # nothing leaves this machine
     import mlflow  # takes seconds to import: only here
 
     mlflow.set_tracking_uri(uri)

@@ -1,16 +1,20 @@
 """Train trip-duration quantiles and seal a bundle:  python -m model.train --snapshot DIR --bundles DIR
 
-Exit status 0: a bundle was released; 3: refused, with reasons; 1: an error. `--result FILE` gets the event's body.
+Exit status 0: a bundle was released; 3: refused, with reasons; 1: an error. `--result FILE` gets the event's body,
+in one step and before MLflow hears of the run.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -20,43 +24,40 @@ from rich.progress import Progress
 from rich.table import Table
 
 from contracts import requirements
-from contracts.bundle import CHECKSUMS, BundleRefused, BundleReleased, Evidence, GateResult, Lineage, Manifest, digest
+from contracts.bundle import BundleRefused, BundleReleased, Evidence, GateResult, Lineage, Manifest
+from contracts.clock import Clock, real_time
 from contracts.problems import TandemError
 from contracts.trips import fingerprint
 from model import gate
-from model.bundle import code_revision, golden_trips, libraries, scope, seal
-from model.candidate import Candidate, NotEnoughTruth, propose
+from model.bundle import code_revision, golden_trips, libraries, seal
+from model.candidate import Candidate, propose
 from model.evaluation import by_group, measure
-from model.export import export
-from model.fit import EPOCHS
+from model.export import export, probe
+from model.releases import released
 from model.settings import REFUSED, Settings
-from model.snapshot import Snapshot, TooFewTrips, read
+from model.snapshot import Snapshot, read
 from model.tracking import track
 from model.weights import keep, load_champion
 
 
 def train(
     snapshot: Snapshot, bundles: Path, settings: Settings, parent: str | None, seed: int, console: Console
-) -> BundleReleased | BundleRefused:
-    """Snapshot in, sealed bundle out, or the reasons why there is none."""
+) -> tuple[BundleReleased | BundleRefused, Callable[[], None]]:
+    """Snapshot in, sealed bundle out, or the gate's reasons why there is none; and what tells MLflow of the run."""
     torch.set_num_threads(settings.model_threads)
     record, decision = requirements.load(), snapshot.made.decision_id
     champion = load_champion(parent, bundles, settings.weights)
+    clock = Clock.load(settings.clock_file) if settings.clock_file.is_file() else real_time()
     began = time.monotonic()
-    try:
-        with Progress(console=console, transient=True) as progress:
-            epochs = progress.add_task("training", total=EPOCHS)
-            candidate = propose(
-                snapshot, champion, record, seed, lambda epoch, _loss: progress.update(epochs, completed=epoch)
-            )
-    except (NotEnoughTruth, TooFewTrips) as error:
-        return BundleRefused(decision_id=decision, reasons=[str(error)])
+    with Progress(console=console, transient=True) as progress:
+        bar = progress.add_task("training", total=1)
+        candidate = propose(snapshot, champion, record, seed, lambda share: progress.update(bar, completed=share))
     training_s = time.monotonic() - began
     console.print(f"{candidate.how}: pinball {candidate.loss_min:.3f} min on {len(candidate.test):,} held-out trips")
 
     with tempfile.TemporaryDirectory() as workshop:
         onnx_file = Path(workshop) / "model.onnx"
-        difference = export(candidate.network, onnx_file, snapshot.trips.take(slice(-2000, None)).inputs)
+        difference = export(candidate.network, onnx_file, probe(snapshot.trips.take(slice(-2000, None)).inputs))
         zone = ZoneInfo(snapshot.made.time_zone)
         golden = golden_trips(snapshot.trips, onnx_file, zone)
 
@@ -65,7 +66,7 @@ def train(
                 version=version,
                 contract_fingerprint=fingerprint(),
                 time_zone=snapshot.made.time_zone,
-                scope=scope(snapshot.trips),
+                scope=candidate.scope,
                 lineage=Lineage(
                     code_revision=code_revision(),
                     snapshot_digest=snapshot.made.digest,
@@ -74,7 +75,7 @@ def train(
                     decision_id=decision,
                     libraries=libraries(),
                 ),
-                trained_at=datetime.now(UTC),
+                trained_at=clock.now(),
                 above_p90_reference=candidate.above,
                 below_p10_reference=candidate.below,
             )
@@ -93,19 +94,13 @@ def train(
         folder, found = seal(waiting_room, bundles, onnx_file, golden, manifest, evidence)
     show(found.gate, console)
     why = gate.reasons(found.gate)
-    track(settings.mlflow_uri, snapshot, candidate, found, folder, released=not why)
     if why:
-        return BundleRefused(decision_id=decision, reasons=why, gate=found.gate)
+        refused = BundleRefused(decision_id=decision, reasons=why, gate=found.gate)
+        return refused, partial(track, settings.mlflow_uri, snapshot, candidate, found, folder, released=False)
     keep(candidate.network, settings.weights / f"{folder.name}.pt")
     sealed = folder.rename(bundles / folder.name)
-    made = Manifest.model_validate_json((sealed / "bundle.json").read_bytes())
-    return BundleReleased(
-        version=sealed.name,
-        checksums_sha256=digest(sealed / CHECKSUMS),
-        decision_id=decision,
-        manifest=made,
-        evidence=found,
-    )
+    tell_mlflow = partial(track, settings.mlflow_uri, snapshot, candidate, found, sealed, released=True)
+    return released(sealed), tell_mlflow
 
 
 def evaluate(candidate: Candidate, training_s: float, bundle_bytes: int, difference: float) -> Evidence:
@@ -114,8 +109,8 @@ def evaluate(candidate: Candidate, training_s: float, bundle_bytes: int, differe
     first, last = test.requested_at.min(), test.requested_at.max()
     return Evidence(
         test_rows=len(test),
-        test_from=first,  # type: ignore[arg-type]
-        test_to=last,  # type: ignore[arg-type]
+        test_from=first,
+        test_to=last,
         overall=measure(*answers),
         zone_groups=by_group(test.group, *answers),
         training_s=training_s,
@@ -146,16 +141,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--change-at", type=datetime.fromisoformat, help="correct for a change since this instant")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--result", type=Path, help="where to write the event's body")
+    parser.add_argument(
+        "--leash", action="store_true", help="end when standard input closes, as a killed worker's does"
+    )
     args = parser.parse_args(arguments)
+    if args.leash:
+        threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
+    tell_mlflow = None
     try:
         # A snapshot is named by its rows alone: what it is trained for is the asking decision's.
         snapshot = read(args.snapshot).asked_by(args.decision, args.change_at)
-        result = train(snapshot, args.bundles, settings, args.parent, args.seed, console)
+        result, tell_mlflow = train(snapshot, args.bundles, settings, args.parent, args.seed, console)
     except TandemError as error:
-        console.print(f"[red]{error}[/]")
-        return 1
+        result = BundleRefused(decision_id=args.decision, reasons=[str(error)])
     if args.result:
-        args.result.write_text(result.model_dump_json())
+        part = args.result.with_suffix(".part")
+        part.write_text(result.model_dump_json())
+        part.replace(args.result)
+    if tell_mlflow:
+        tell_mlflow()
     if isinstance(result, BundleRefused):
         console.print("[red]refused:[/] " + "; ".join(result.reasons))
         return REFUSED

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter
+from pydantic import TypeAdapter
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, insert, select, update
 
 from chassis.databases import open_database, reading
@@ -29,10 +30,12 @@ from contracts.clock import Clock
 from contracts.decisions import Decision
 from contracts.feeds import Event, payload
 from contracts.snapshots import SnapshotMade
-from model.settings import REFUSED, Settings  # not model.train: this process has no need of torch
+from model.releases import released_for
+from model.settings import Settings  # not model.train: this process has no need of torch
 
 log = logging.getLogger(__name__)
 LOOK_EVERY_S = 0.5
+RESULT: TypeAdapter[BundleReleased | BundleRefused] = TypeAdapter(BundleReleased | BundleRefused)
 TOLD_TO_END = (-signal.SIGTERM, -signal.SIGINT)  # a training told to end is not a failed one: it is run again
 
 metadata = MetaData()
@@ -110,45 +113,42 @@ class Worker:
             if order is None:
                 stop.wait(LOOK_EVERY_S)
                 continue
-            result = self.train(order, stop)
-            if result is not None:
-                self.publish(order, result)
+            sealed = released_for(self.settings.bundles, order.decision_id)
+            if sealed is not None:  # a crash came between the release and its event
+                self.publish(order, sealed)
+            else:
+                self.train(order, stop)
 
-    def train(self, order: Order, stop: threading.Event) -> BundleReleased | BundleRefused | None:
-        """One training in a process of its own; None when it was told to end."""
+    def train(self, order: Order, stop: threading.Event) -> None:
+        """One training in a process of its own, which dies with this one; its result is published as soon as it is
+        there, while the training still tells MLflow. One that is told to end stays ordered."""
         log.info("training on snapshot %s for %s", order.snapshot[:12], order.decision_id)
         with tempfile.TemporaryDirectory() as folder:
             result = Path(folder) / "result.json"
             command = [sys.executable, "-m", "model.train", "--snapshot", str(self.settings.snapshots / order.snapshot)]
             command += ["--bundles", str(self.settings.bundles), "--result", str(result)]
-            command += ["--decision", order.decision_id]
+            command += ["--leash", "--decision", order.decision_id]
             command += ["--parent", order.champion] if order.champion else []
             command += ["--change-at", order.change_at] if order.change_at else []
-            process = subprocess.Popen(["nice", "-n", str(self.settings.training_nice), *command])
-            while process.poll() is None:
+            nice = ["nice", "-n", str(self.settings.training_nice), *command]
+            process, published = subprocess.Popen(nice, stdin=subprocess.PIPE), False
+            while process.poll() is None or (result.is_file() and not published):
+                if result.is_file() and not published:
+                    self.publish(order, RESULT.validate_json(result.read_bytes()))
+                    published = True
                 if stop.wait(LOOK_EVERY_S):
                     process.terminate()
                     process.wait(timeout=10)
-                    return None
-            if process.returncode in TOLD_TO_END:
-                return None
-            if process.returncode == 0:
-                return BundleReleased.model_validate_json(result.read_bytes())
-            if process.returncode == REFUSED:
-                return BundleRefused.model_validate_json(result.read_bytes())
-        reason = f"training ended with status {process.returncode}; its own words are in the model worker's log"
-        return BundleRefused(decision_id=order.decision_id, reasons=[reason])
+                    return
+        if not published and process.returncode not in TOLD_TO_END:
+            reason = f"training ended with status {process.returncode}; its own words are in the model worker's log"
+            self.publish(order, BundleRefused(decision_id=order.decision_id, reasons=[reason]))
 
     def publish(self, order: Order, result: BundleReleased | BundleRefused) -> None:
         """Tell how a training ended, in the transaction that marks it as done."""
-        kind, subject = (
-            ("bundle.released", result.version)
-            if isinstance(result, BundleReleased)
-            else (
-                "bundle.refused",
-                order.decision_id,
-            )
-        )
+        kind, subject = "bundle.refused", order.decision_id
+        if isinstance(result, BundleReleased):
+            kind, subject = "bundle.released", result.version
         with self.engine.begin() as tx:
             tx.execute(update(trainings).where(trainings.c.decision_id == order.decision_id).values(done=1))
             now = Clock.load(self.settings.clock_file).now()

@@ -1,0 +1,27 @@
+"""Released bundles as they lie in their place, told as the event that announces them. Loads no torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from contracts.bundle import CHECKSUMS, BundleReleased, Evidence, Manifest, digest, verify
+
+
+def released(folder: Path) -> BundleReleased:
+    """The event's body for a sealed bundle. Raises `BundleError`."""
+    manifest = verify(folder)
+    return BundleReleased(
+        version=manifest.version,
+        checksums_sha256=digest(folder / CHECKSUMS),
+        decision_id=manifest.lineage.decision_id,
+        manifest=manifest,
+        evidence=Evidence.model_validate_json((folder / "evidence.json").read_bytes()),
+    )
+
+
+def released_for(bundles: Path, decision_id: str) -> BundleReleased | None:
+    """The bundle that a decision's training released, if there is one: it needs no second training."""
+    for file in sorted(bundles.glob("v*/bundle.json")):
+        if Manifest.model_validate_json(file.read_bytes()).lineage.decision_id == decision_id:
+            return released(file.parent)
+    return None
