@@ -47,6 +47,7 @@ def _until_over(
             if opened is None and checklist.waiting_for != "pages answer":
                 opened = time.monotonic()
                 _print_pages(settings, console)
+                tandem.start_rest()
             wait = f"waiting for: {checklist.waiting_for}" if checklist.todo else "Ctrl-C ends Tandem"
             line.update(f"{clock.now():%A %H:%M} in the city · {wait}")
             time.sleep(LOOK_EVERY_S)

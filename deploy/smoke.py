@@ -31,7 +31,9 @@ def verdicts(tandem: Outsider) -> Iterator[Verdict]:
     record = load()
     answered = record["quotes-without-serving"]
     share = sum(tandem.quote() is not None for _ in range(QUOTES_ASKED)) / QUOTES_ASKED
-    yield Verdict(answered.id, answered.limit, f"{share:g} of {QUOTES_ASKED} asked here", answered.passes(share))
+    yield Verdict(
+        answered.id, answered.limit, f"{share * QUOTES_ASKED:.0f} of {QUOTES_ASKED} asked here", answered.passes(share)
+    )
     watched = {line["id"]: line for line in tandem.get("monitoring", "/v1/requirements") or []}
     for kept in (record["outcome-join"], record["feed-freshness"]):
         line = watched.get(kept.id, {"measured": None, "of": 0})

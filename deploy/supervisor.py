@@ -100,6 +100,12 @@ class Tandem(Supervisor):
                 self.given_up.add(name)
                 console.print(f"[red]✗[/] {name} does not start, not even after several tries: see {self.log(name)}")
 
+    def start_rest(self) -> None:
+        """Start the processes that wait for the pages to be open."""
+        for item in self.rpc.supervisor.getAllProcessInfo():
+            if item["statename"] == "STOPPED":
+                self.rpc.supervisor.startProcess(f"{item['group']}:{item['name']}", False)
+
     def log(self, name: str) -> Path:
         """Where a process writes."""
         return self.var / "logs" / f"{name}.log"
