@@ -85,7 +85,7 @@ def book(trip: Trip, now: datetime) -> Change:
     if trip.state != "quoted":
         return Change(trip)
     if now > trip.valid_until:
-        raise QuoteExpired(f"trip {trip.trip_id} was offered until {trip.valid_until:%a %H:%M %Z}: ask for a new quote")
+        raise QuoteExpired(f"the offer of trip {trip.trip_id} has run out: ask for a new quote")
     booked = replace(trip, state="booked", booked_at=now)
     told = TripBooked(trip_id=trip.trip_id, booked_at=now, promised_by=booked.promised_by)
     return Change(booked, News("trip.booked", now, told))
