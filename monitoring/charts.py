@@ -15,7 +15,7 @@ class Chart:
 
     title: str
     curves: list[tuple[str, str, float]]  # name, SVG path with gaps where nothing was measured, newest value
-    band: tuple[float, float]  # y of the upper and of the lower limit
+    band: tuple[float, float] | None  # y of the upper and of the lower limit
     scale: list[tuple[float, str]]  # y and its label
     marks: list[tuple[float, str, str]]  # x, kind and id of a decision
 
@@ -52,7 +52,9 @@ def chart(
     return Chart(
         title,
         curves=[(name, path(one), newest(one)) for name, one in series.items()],
-        band=(y(high if ceiling is None else ceiling), y(low if floor is None else floor)),
+        band=None
+        if floor is None and ceiling is None
+        else (y(high if ceiling is None else ceiling), y(low if floor is None else floor)),
         scale=[(y(value), f"{value:.2f}") for value in (min(values), (low + high) / 2, max(values))],
         marks=[(x(place), kind, decision_id) for place, (kind, decision_id) in marks.items()],
     )

@@ -1,22 +1,25 @@
-"""Detectors of a change in how often quantiles are missed: e-SR, fed one closed trip after the other.
+"""Detectors of a change in how often quantiles are missed: e-SR, fed one closed cohort after the other.
 
-A detector gambles against "a trip misses with at most the allowed probability": each trip multiplies what is staked by
-a factor whose mean is at most one while that holds, and one fresh unit enters with each trip (Shiryaev-Roberts). So the
-mean time to a false alarm is at least the threshold, in trips, as long as no trip is likelier to miss than allowed
-given those before it. Several stakes are averaged: a small one finds slow leaks, a large one gross changes at once.
+A detector gambles against "a trip misses with at most the allowed probability". A cohort multiplies what is staked by a
+factor whose mean is at most one while that holds, and one fresh unit enters with each trip (Shiryaev-Roberts): so the
+mean number of trips to a false alarm is at least the threshold. Trips of one cohort share its jams and showers, and a
+product over trips would count one jam forty times; the mean of their factors is fair however they hang together.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
 
+from monitoring.coverage import Miss
+
 Side = Literal["above p90", "below p10"]
-SIDES: tuple[Side, ...] = ("above p90", "below p10")
-EXTRA_MISSES = (0.04, 0.10, 0.25)  # each stake is the best one when trips miss that much oftener than allowed
-HEADROOM = 100  # a level rises to this many thresholds at most, and ends an alarm when it has fallen as far below one
+SIDES: dict[Side, Miss] = {"above p90": "above", "below p10": "below"}
+FRACTIONS = (0.5, 0.9)  # of all that is there is staked: little finds slow leaks, much finds a closed bridge
+HEADROOM = 10  # a level rises to this many thresholds at most, and an alarm ends when it has fallen as far below one
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +45,17 @@ class Reference:
 
 @dataclass(slots=True)
 class _Stake:
-    extra: float
+    fraction: float
     level: float = 0.0  # Shiryaev-Roberts statistic
     run: float = 1.0  # evidence of the current run: a CUSUM, whose last return to 1 is where the change likely began
     began: datetime | None = None
 
-    def add(self, missed: bool, allowed: float, at: datetime, highest: float) -> None:
-        factor = 1 + self.extra / (allowed * (1 - allowed)) * (missed - allowed)
+    def add(self, excess: float, trips: int, at: datetime, highest: float) -> None:
+        factor = 1 + self.fraction * excess
         if self.run <= 1:
             self.run, self.began = 1.0, at
         self.run = min(self.run * factor, highest)
-        self.level = min((self.level + 1) * factor, highest)
+        self.level = min((self.level + trips) * factor, highest)
 
 
 class Detector:
@@ -64,13 +67,16 @@ class Detector:
 
     def __init__(self, threshold: float) -> None:
         self.threshold, self.trips, self.peak = threshold, 0, 0.0
-        self._stakes = [_Stake(extra) for extra in EXTRA_MISSES]
+        self._stakes = [_Stake(fraction) for fraction in FRACTIONS]
 
-    def add(self, missed: bool, allowed: float, at: datetime) -> None:
-        """One more trip, requested at `at`, which missed or not where `allowed` was the highest calm probability."""
-        self.trips += 1
+    def add(self, cohort: Sequence[tuple[bool, float]], at: datetime) -> None:
+        """One more cohort, which starts at `at`: of each trip, whether it missed, and the highest calm probability."""
+        if not cohort:
+            return
+        self.trips += len(cohort)
+        excess = sum(missed / allowed for missed, allowed in cohort) / len(cohort) - 1
         for stake in self._stakes:
-            stake.add(missed, allowed, at, self.threshold * HEADROOM)
+            stake.add(excess, len(cohort), at, self.threshold * HEADROOM)
         level = self.level
         self.peak = level if level < self.threshold / HEADROOM else max(self.peak, level)
 
@@ -81,6 +87,6 @@ class Detector:
 
     @property
     def began(self) -> datetime | None:
-        """Where the current run of evidence began: the request time of its first trip."""
+        """Where the current run of evidence began: the start of its first cohort."""
         best = max(self._stakes, key=lambda stake: stake.run)
         return best.began if best.run > 1 else None

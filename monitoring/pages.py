@@ -41,7 +41,8 @@ def newest_view(tx: Connection, record: Requirements, stalest_s: float = 0.0) ->
 
 def ticks(tx: Connection, limit: int, announced: bool = False) -> Sequence[RowMapping]:
     """The newest ticks, newest first; with `announced` only those that changed the decision."""
-    query = select(TICKS).order_by(TICKS.c.cohort.desc()).limit(limit)
+    columns = [column for column in TICKS.c if column.name != "closing"]  # large, and only a replay wants it
+    query = select(*columns).order_by(TICKS.c.cohort.desc()).limit(limit)
     return tx.execute(query.where(TICKS.c.decision_id.is_not(None)) if announced else query).mappings().all()
 
 

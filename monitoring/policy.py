@@ -169,7 +169,8 @@ def _causes(evidence: Evidence, record: Requirements) -> tuple[tuple[str, ...], 
         stretches.append(reading.stretch)
     for line in standing(evidence, record):
         if line.requirement.quality in ("coverage", "fairness") and line.colour == "red":
-            causes.append(f"{line.requirement.id} is {line.measured:.3f}{' in ' * bool(line.note)}{line.note} for sure")
+            where = f" in {line.note}" if line.note else ""
+            causes.append(f"{line.requirement.id} is broken for sure: {line.measured:.3f}{where}")
             ids.append(line.requirement.id)
             stretches.append(evidence.held.stretch)
     return tuple(causes), tuple(dict.fromkeys(ids)), stretches[0] if stretches else None

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from contracts.requirements import Requirements
@@ -89,8 +89,7 @@ class Watch:
         self.delivered.extend(trip.requested_at for trip in believable if trip.outcome == "delivered")
         self.late.extend(trip.late for trip in believable if trip.late is not None)
         if self.clean >= self.record.policy.clean_cohorts:
-            for trip in believable:
-                self._learn_from(trip)
+            self._learn_from(believable)
 
     def evidence(self) -> Evidence:
         """What is known after the newest closing."""
@@ -133,20 +132,20 @@ class Watch:
     def _quarantined(self, trip: JudgedTrip) -> bool:
         return any(batch.refused and batch.holds(trip.requested_at) for batch in self.batches.refused)
 
-    def _learn_from(self, trip: JudgedTrip) -> None:
-        """Feed one trip to everything that watches bundles."""
-        for version in trip.quantiles or ():
-            if miss := trip.miss(version):
-                self._hold(version, trip, miss)
+    def _learn_from(self, trips: Sequence[JudgedTrip]) -> None:
+        """Feed one cohort to everything that watches bundles."""
+        for trip in trips:
+            for version in trip.quantiles or ():
+                if miss := trip.miss(version):
+                    self._hold(version, trip, miss)
+            for comparison in (self.challenger, self.previous):
+                if comparison is not None:
+                    comparison.add(trip)
         champion = self.serving.champion
-        miss = trip.miss(champion)
-        if champion is None or miss is None:
-            return
-        if champion in self.references:
-            self._detect(self.references[champion], trip, miss)
-        for comparison in (self.challenger, self.previous):
-            if comparison is not None:
-                comparison.add(trip)
+        if champion is not None and champion in self.references:
+            judged = [(trip, miss) for trip in trips if (miss := trip.miss(champion))]
+            for side in SIDES:
+                self._detect(side, self.references[champion], judged)
 
     def _hold(self, version: str, trip: JudgedTrip, miss: Miss) -> None:
         windows = self.held.setdefault(version, {})
@@ -154,14 +153,17 @@ class Watch:
             wanted = self.record["group-coverage-p90" if group else "coverage-p90"].lookback
             windows.setdefault(group, deque(maxlen=wanted)).append((trip.requested_at, miss))
 
-    def _detect(self, reference: Reference, trip: JudgedTrip, miss: Miss) -> None:
+    def _detect(self, side: Side, reference: Reference, judged: Sequence[tuple[JudgedTrip, Miss]]) -> None:
         policy = self.record.policy
-        for side, missed in zip(SIDES, (miss == "above", miss == "below"), strict=True):
-            for group in dict.fromkeys((None, trip.group)):
-                allowed = reference.allowed(side, group, trip.requested_at, policy.tolerance)
-                if (side, group) not in self.detectors:
-                    self.detectors[side, group] = Detector(policy.trips_between_false_alarms)
-                self.detectors[side, group].add(missed, allowed, trip.requested_at)
+        for group in dict.fromkeys((None, *(trip.group for trip, _ in judged))):
+            cohort = [
+                (miss == SIDES[side], reference.allowed(side, group, trip.requested_at, policy.tolerance))
+                for trip, miss in judged
+                if group in (None, trip.group)
+            ]
+            if (side, group) not in self.detectors:
+                self.detectors[side, group] = Detector(policy.trips_between_false_alarms)
+            self.detectors[side, group].add(cohort, self.closing.start)
 
     def _reading(self, side: Side, group: str | None, detector: Detector) -> Reading:
         return Reading(side, group, detector.level, detector.peak, detector.trips, self._stretch(detector.began))

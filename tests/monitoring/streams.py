@@ -47,9 +47,15 @@ def hourly(above: float = 0.1, below: float = 0.1, extra=None) -> Reference:
     return Reference(CITY, {"above p90": [above] * 168, "below p10": [below] * 168}, extra or {})
 
 
-def log_durations(trips: int, seed: int, crossing: float = 0.0, slowdown: float = 1.45) -> Iterator[float]:
-    """Log of duration over the model's median: lognormal, with shocks that trips near in time share."""
+def log_durations(
+    trips: int, seed: int, crossing: float = 0.0, slowdown: float = 1.45, jams: float = 0.03
+) -> Iterator[float]:
+    """Log of duration over the model's median: lognormal, with jams of this sd that trips near in time share."""
     rng, shock = random.Random(seed), 0.0
     for _ in range(trips):
-        shock = 0.95 * shock + rng.gauss(0, 0.03 * math.sqrt(1 - 0.95**2))
-        yield rng.gauss(0, SPREAD) + shock + (math.log(slowdown) if rng.random() < crossing else 0.0)
+        shock = 0.95 * shock + rng.gauss(0, jams * math.sqrt(1 - 0.95**2))
+        yield (
+            rng.gauss(0, math.sqrt(SPREAD**2 - jams**2))
+            + shock
+            + (math.log(slowdown) if rng.random() < crossing else 0.0)
+        )
