@@ -92,18 +92,22 @@ def promote(evidence: Evidence, record: Requirements) -> Case:
 
 
 def drop_challenger(evidence: Evidence, record: Requirements) -> Case:
-    """The challenger does worse for sure, or has had its chance."""
+    """The challenger does worse for sure, can't be promoted, or has had its chance."""
     duel = evidence.challenger
     if duel is None:
         return Case("drop_challenger", False, ("there is no challenger",))
     lost = _enough_pairs(duel, record) and duel.loses >= _odds_needed(record)
     spent = duel.pairs >= record.policy.most_pairs
+    # One that neither wins nor covers can't be promoted, and while it is compared nothing else may be trained.
+    unfit = _enough_pairs(duel, record) and duel.wins < _odds_needed(record) and _objections(duel, record)
     why = [_told(duel, record)]
     if spent:
-        why += [f"not promoted after {record.policy.most_pairs} pairs", *_objections(duel, record)]
+        why.append(f"not promoted after {record.policy.most_pairs} pairs")
+    if spent or unfit:
+        why += _objections(duel, record)
     elif not lost:
         why.append("it has not lost, and has pairs left to win")
-    return Case("drop_challenger", lost or spent, tuple(why), ("coverage-p90",), duel.rival)
+    return Case("drop_challenger", bool(lost or spent or unfit), tuple(why), ("coverage-p90",), duel.rival)
 
 
 def retrain(evidence: Evidence, record: Requirements) -> Case:
