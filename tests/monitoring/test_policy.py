@@ -84,6 +84,7 @@ CASES = {
     "four are enough": (replace(CALM, clean_cohorts=POLICY.clean_cohorts), "nothing"),
     "broken data beats an alarm": (replace(CALM, readings=(alarm(),), health=health(silent=("x",))), "data_broken"),
     "broken data beats a winner": (replace(CALM, challenger=duel(wins=SURE), clean_cohorts=0), "data_broken"),
+    "a challenger that neither wins nor covers": (replace(CALM, challenger=duel(tally=BAD)), "drop_challenger"),
     # retrain
     "no champion yet": (NO_CHAMPION, "retrain"),
     "no champion, too little history": (replace(NO_CHAMPION, outcomes=ENOUGH - 1), "watch"),
