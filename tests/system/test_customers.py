@@ -1,4 +1,4 @@
-"""What customers live through, over real processes: a parcel from quote to rating, and serving killed in mid-traffic."""
+"""What customers live through, over real processes: a parcel from quote to rating; serving killed in mid-traffic."""
 
 from __future__ import annotations
 
