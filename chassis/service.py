@@ -57,6 +57,7 @@ def make_app(
             thread.join(timeout=10)
 
     app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None)
+    app.state.failures = failures
     translate_errors(app, statuses)
 
     @app.get("/health/live", tags=["health"])
@@ -92,6 +93,8 @@ def listen(app: FastAPI, bind: str, port: int, name: str) -> None:
     )
     with suppress(KeyboardInterrupt):  # uvicorn has drained by then and raises it anew for its caller
         uvicorn.Server(config).run(sockets=[sock])
+    if app.state.failures:
+        sys.exit(f"{name}: {', '.join(app.state.failures)} failed; see the log above")
 
 
 def log_to_stderr(name: str) -> None:
