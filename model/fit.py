@@ -13,9 +13,9 @@ from contracts.trips import LEVELS
 from model.network import DurationNetwork, pinball_loss, predict, tensors
 from model.snapshot import Trips
 
-STEPS, FEWEST_EPOCHS = 500, 8  # optimizer steps that suffice, however few the rows; and at least so many epochs
+STEPS, FEWEST_EPOCHS = 500, 13  # optimizer steps that suffice, however few the rows; and at least so many epochs
 LARGEST_BATCH, SMALLEST_BATCH = 2048, 256
-PEAK_RATE, DECAY = 6e-3, 1e-2
+PEAK_RATE, DECAY = 1.4e-2, 0.3
 OUTAGES = {  # how often training hides columns, so that the model bears their absence in service
     ("rain_mm_h", "temperature_c"): 0.05,  # one feed: they fail together
     ("city_pace",): 0.05,

@@ -57,9 +57,10 @@ def trips(rows: int, days: float, seed: int, start: datetime = START, bridge_fac
     rain = np.where(rng.random(rows) < 0.25, rng.gamma(2, 1.2, rows), 0.0)
     pace = np.exp(0.35 * rush + rng.normal(0, 0.1, rows))
     slower = 1 + np.where(vehicle == 0, 0.12, np.where(vehicle == 1, 0.07, 0.02)) * rain
-    wait = rng.gamma(3, 1.5, rows) * (1 + 0.8 * rush)
+    door = 2.0 + 6.0 * (np.arange(12) * 5 % 12) / 12  # minutes at the door, by zone
+    wait = (3.0 + door[start_at]) * (1 + 0.8 * rush) * np.exp(rng.normal(0, 0.25, rows))
     ride = km / KM_PER_H[vehicle] * 60 * slower * np.where(vehicle >= 2, pace, pace**0.2)
-    ride *= np.exp(rng.normal(0, 0.22, rows)) * np.where(rng.random(rows) < 0.03, 2.0, 1.0)
+    ride *= np.exp(rng.normal(0, 0.13, rows)) * np.where(rng.random(rows) < 0.03, 2.0, 1.0)
     across = crosses(numbers[start_at], numbers[end_at])
     duration = wait + ride * np.where(across, bridge_factor, 1.0)
     delivered = rng.random(rows) < 0.97

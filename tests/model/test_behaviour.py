@@ -1,0 +1,106 @@
+"""Second age: the trained model behaves as the city does."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from contracts.trips import VEHICLES
+from model.evaluation import hourly_reference, interval, pinball_min
+from model.fit import gap_factors
+from model.heuristic import BY_ZONE_PAIR, Heuristic
+from model.network import predict
+from tests.model.small_city import BERLIN
+
+
+def answers(trained, **changes):
+    """p50 and p90 for held-out trips with some inputs changed."""
+    inputs = {name: values.copy() for name, values in trained.windows.test.inputs.items()}
+    for name, value in changes.items():
+        inputs[name][:] = value
+    return predict(trained.champion.network, inputs)
+
+
+def longer(trained, before: dict[str, float], after: dict[str, float]) -> np.ndarray:
+    """Median growth of each quantile, as a factor."""
+    return np.median(answers(trained, **after) / answers(trained, **before), axis=0)
+
+
+def test_rain_lengthens_a_bikes_trip_more_than_a_vans(trained):
+    growth = {
+        name: longer(trained, {"rain_mm_h": 0, "vehicle": number}, {"rain_mm_h": 5, "vehicle": number})[2]
+        for number, name in enumerate(VEHICLES)
+    }
+    assert growth["bike"] > 1.15
+    assert growth["bike"] > growth["van"] + 0.05
+
+
+def test_the_rush_hour_lengthens_trips(trained):
+    assert (longer(trained, {"minute_of_week": 3 * 60}, {"minute_of_week": 17 * 60 + 30})[1:] > 1.1).all()
+
+
+def test_slow_streets_lengthen_a_cars_trip(trained):
+    car = VEHICLES.index("car")
+    assert longer(trained, {"city_pace": 1.0, "vehicle": car}, {"city_pace": 1.5, "vehicle": car})[1] > 1.1
+
+
+def test_it_bears_missing_weather_at_a_small_price(trained):
+    took = trained.windows.test.duration_min
+    whole = pinball_min(answers(trained), took).mean()
+    blind = pinball_min(answers(trained, rain_mm_h=np.nan, temperature_c=np.nan), took).mean()
+    assert whole < blind < 1.15 * whole
+
+
+def test_quantiles_cover_their_share_of_trips_that_training_never_saw(trained):
+    overall = trained.release.evidence.overall
+    assert 0.87 <= overall.coverage_p90 <= 0.93
+    assert 0.76 <= overall.coverage_band <= 0.84
+
+
+def test_it_beats_both_heuristics(trained):
+    windows = trained.windows
+    model = pinball_min(predict(trained.champion.network, windows.test.inputs), windows.test.duration_min).mean()
+    by_distance = Heuristic.fit(windows.train, BERLIN).predict(windows.test)
+    by_pair = Heuristic.fit(windows.train, BERLIN, BY_ZONE_PAIR).predict(windows.test)
+
+    assert model < 0.9 * pinball_min(by_distance, windows.test.duration_min).mean()
+    assert model < 0.9 * pinball_min(by_pair, windows.test.duration_min).mean()
+
+
+def test_the_heuristic_backs_off_until_a_cell_has_enough_trips(trained):
+    train = trained.windows.train
+    few = Heuristic.fit(train.take(slice(0, 50)), BERLIN).predict(train)
+    everybody = np.quantile(train.duration_min[:50], [0.1, 0.5, 0.9])
+    many = Heuristic.fit(train, BERLIN).predict(train)
+
+    assert np.allclose(few, everybody)
+    assert len(np.unique(many[:, 1])) > 20
+    assert (np.diff(many, axis=1) >= 0).all()
+
+
+def test_calibration_is_one_factor_a_side():
+    rng = np.random.default_rng(5)
+    quantiles = np.tile([10.0, 20.0, 40.0], (20_000, 1))
+    error = rng.standard_normal(20_000)
+    took = 20 * np.exp(np.where(error > 0, 0.8, 0.3) * error)  # late trips spread wider than early ones
+    below, above = gap_factors(quantiles, took)
+
+    log_two = np.log(2)
+    assert below == pytest.approx(0.3 * 1.2816 / log_two, rel=0.03)
+    assert above == pytest.approx(0.8 * 1.2816 / log_two, rel=0.03)
+
+
+def test_an_hours_reference_goes_to_the_prior_where_trips_are_few():
+    inputs = {"minute_of_week": np.concatenate([np.zeros(10_000, dtype=np.int64), np.full(2, 600)])}
+    missed = np.concatenate([np.full(10_000, 0.2), [1.0, 1.0]])
+    reference = hourly_reference(inputs, missed, prior=0.1)
+
+    assert reference[0] == pytest.approx(0.2, abs=0.003)
+    assert reference[10] == pytest.approx(0.1, abs=0.01)
+    assert reference[100] == 0.1
+
+
+def test_an_interval_narrows_with_trips():
+    low, high = interval(0.9, 100)
+    assert low < 0.9 < high
+    assert interval(0.9, 10_000)[1] - interval(0.9, 10_000)[0] < (high - low) / 5

@@ -1,0 +1,175 @@
+"""The training worker as a process of its own, between real feeds: it trains what is decided, once, whatever dies."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import polars as pl
+import pytest
+from prometheus_client import CollectorRegistry
+from sqlalchemy import MetaData
+
+from chassis.databases import open_database
+from chassis.feed_routes import feed_routes
+from chassis.feed_store import Draft, FeedStore, feed_tables
+from chassis.service import make_app
+from contracts.bundle import BundleRefused, BundleReleased, verify
+from contracts.clock import Clock
+from contracts.decisions import Decision
+from contracts.snapshots import SnapshotMade
+from tests.model import small_city
+from tests.model.conftest import CHANGE
+from tests.servers import free_port, running
+
+NOW = CHANGE + timedelta(days=1)
+PATIENCE_S = 90
+
+
+class Upstream:
+    """Monitoring's decisions and data's snapshots, served over HTTP."""
+
+    def __init__(self, folder: Path) -> None:
+        metadata = MetaData()
+        feed_tables(metadata)
+        self.engine = open_database(f"sqlite:///{folder}/upstream.db", metadata)
+        self.decisions = FeedStore(self.engine, "decisions", metadata)
+        self.snapshots = FeedStore(self.engine, "snapshots", metadata)
+
+    def app(self):
+        app = make_app("upstream", CollectorRegistry(), ready=lambda: None)
+        app.include_router(feed_routes(self.decisions, self.snapshots))
+        return app
+
+    def decide(self, decision_id: str, kind: str, champion: str | None) -> None:
+        said = Decision(
+            decision_id=decision_id,
+            kind=kind,
+            at=NOW,
+            reasons=["the test says so"],
+            requirement_ids=[],
+            rejected=[],
+            evidence_digest="0",
+            champion=champion,
+        )
+        with self.engine.begin() as tx:
+            self.decisions.append(tx, [Draft("decision.made", NOW, decision_id, said)])
+
+    def cut(self, made: SnapshotMade) -> None:
+        with self.engine.begin() as tx:
+            self.snapshots.append(tx, [Draft("snapshot.made", NOW, made.digest, made)])
+
+
+@contextmanager
+def worker(var: Path, upstream_url: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    port = free_port()
+    env = os.environ | {
+        "TANDEM_VAR": str(var),
+        "TANDEM_MODEL_PORT": str(port),
+        "TANDEM_MONITORING_URL": upstream_url,
+        "TANDEM_DATA_URL": upstream_url,
+    }
+    process = subprocess.Popen([sys.executable, "-m", "model.worker"], env=env)
+    try:
+        yield process, f"http://127.0.0.1:{port}/feeds/bundles"
+    finally:
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def until(done: Callable[[], object]) -> object:
+    """What `done` answers once that is something."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        found = done()
+        if found:
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"nothing within {PATIENCE_S} s")
+
+
+def events(url: str, count: int) -> list[dict]:
+    """The bundles feed once it holds `count` events."""
+
+    def look() -> list[dict]:
+        try:
+            found = httpx.get(url).json()
+        except httpx.TransportError:
+            return []  # not up yet
+        return found if len(found) >= count else []
+
+    return until(look)
+
+
+def child_of(pid: int) -> int | None:
+    """The training that a worker runs now."""
+    found = subprocess.run(["pgrep", "-P", str(pid), "-f", "model.train"], capture_output=True, text=True, check=False)
+    return int(found.stdout.split()[0]) if found.stdout else None
+
+
+def alive(pid: int) -> bool:
+    """Whether a process still runs (one that nobody has reaped does not)."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture
+def place(trained, tmp_path):
+    """A var of its own that knows the champion, with a clock."""
+    var = tmp_path / "var"
+    for name in ("bundles", "model"):
+        shutil.copytree(trained.settings.var / name, var / name)
+    clock = Clock(time_zone="Europe/Berlin", city_start=NOW, wall_start=time.time(), speed=60)
+    clock.save(var / "clock.json")
+    return var
+
+
+def a_snapshot(trained, var: Path, decision_id: str, count: int) -> SnapshotMade:
+    new = small_city.trips(count, 0.8, seed=7, start=CHANGE, bridge_factor=1.45)
+    return small_city.write_snapshot(var / "snapshots", pl.concat([trained.table, new]), CHANGE, decision_id)
+
+
+def test_a_decided_snapshot_ends_as_one_release_though_the_worker_is_killed_in_mid_training(trained, place, tmp_path):
+    upstream = Upstream(tmp_path)
+    champion = trained.release.version
+    upstream.decide("d-0", "watch", champion)
+    upstream.cut(a_snapshot(trained, place, "d-1", 1250))
+    upstream.decide("d-1", "retrain", champion)
+    with running(upstream.app()) as url:
+        with worker(place, url) as (process, _feed):
+            training = until(lambda: child_of(process.pid))
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+            until(lambda: not alive(training))  # a training dies with its worker
+        assert [path.name for path in (place / "bundles").iterdir()] == [champion]
+
+        with worker(place, url) as (_process, feed):
+            upstream.cut(a_snapshot(trained, place, "d-1", 1250))  # delivered again
+            upstream.cut(a_snapshot(trained, place, "d-2", 500))
+            upstream.decide("d-2", "retrain", champion)
+            first, second = events(feed, 2)
+
+    assert first["type"] == "bundle.released"
+    told = BundleReleased.model_validate(first["data"])
+    assert told.decision_id == "d-1"
+    assert told.manifest.lineage.parent_version == champion
+    assert told.version.startswith("v2-")
+    assert verify(place / "bundles" / told.version, told.checksums_sha256) == told.manifest
+    assert told.manifest.trained_at > NOW  # city time
+    assert sorted(path.name for path in (place / "bundles").iterdir()) == sorted([champion, told.version])
+
+    assert second["type"] == "bundle.refused"
+    refused = BundleRefused.model_validate(second["data"])
+    assert refused.decision_id == "d-2"
+    assert "not enough truth yet" in refused.reasons[0]
