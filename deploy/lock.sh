@@ -7,6 +7,6 @@ trap 'rm -rf "$folder"' EXIT
 "$folder/venv/bin/pip" install -q -e ".[all]"
 {
   head -n 1 requirements.lock
-  "$folder/venv/bin/pip" freeze --exclude-editable
+  "$folder/venv/bin/pip" freeze --exclude-editable | sed 's/+cpu$//'  # a lock holds for any index torch comes from
 } >"$folder/lock"
 mv "$folder/lock" requirements.lock
