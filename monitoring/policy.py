@@ -171,12 +171,15 @@ def _causes(evidence: Evidence, record: Requirements) -> tuple[tuple[str, ...], 
             "group-coverage-p90" if reading.group else "coverage-p90" if "p90" in reading.side else "coverage-band"
         )
         stretches.append(reading.stretch)
+    loudest = max(evidence.readings, key=lambda reading: reading.peak, default=None)
     for line in standing(evidence, record):
         if line.requirement.quality in ("coverage", "fairness") and line.colour == "red":
             where = f" in {line.note}" if line.note else ""
             causes.append(f"{line.requirement.id} is broken for sure: {line.measured:.3f}{where}")
             ids.append(line.requirement.id)
-            stretches.append(evidence.held.stretch)
+            # Too few covered is what detectors look for, so they know best since when; too many is not.
+            began = loudest.stretch if loudest and line.measured < line.requirement.floor else None
+            stretches.append(began or evidence.held.stretch)
     return tuple(causes), tuple(dict.fromkeys(ids)), stretches[0] if stretches else None
 
 

@@ -264,6 +264,15 @@ def test_retrain_names_the_loudest_change():
     assert decide(replace(CALM, readings=(quiet, loud)), RECORD).change_at == late.since
 
 
+def test_coverage_that_fails_before_an_alarm_counts_from_the_detectors_run_and_excess_from_the_window():
+    run, window = replace(stretch(ENOUGH - 1), since=NOON - timedelta(hours=3)), stretch()
+    quiet = alarm(THRESHOLD / 2, since=run)
+    too_low = replace(CALM, readings=(quiet,), held=Held(BAD, {}, window))
+    too_high = replace(CALM, readings=(quiet,), held=Held(Tally(1, 1, 1000), {}, window))
+    assert decide(too_low, RECORD).kind == "watch"
+    assert decide(too_high, RECORD).change_at == window.since
+
+
 def test_watching_says_how_much_truth_there_is():
     verdict = decide(replace(CALM, readings=(alarm(since=stretch(430)),)), RECORD)
     assert any("430 of 1000 outcomes since the change" in reason for reason in verdict.reasons)

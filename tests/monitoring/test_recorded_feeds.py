@@ -177,6 +177,9 @@ def test_a_frozen_feed_is_data_broken_not_silence(desk, feed):
 
     assert kinds(desk) == ["nothing", "data_broken"]
     assert desk.decisions()[1].requirement_ids == [{"trips": "feed-freshness", "estimates": "outcome-join"}[feed]]
+    # Trips that ended behind a feed that stands still are unknown, not late.
+    counts = [json.loads(tick["figures"])["versions"].get("v1", {}).get("") for tick in desk.ticks()[-20:]]
+    assert all(one["above"] <= 0.4 * one["of"] for one in counts if one and one["of"] >= 10)
 
 
 def test_a_feed_that_is_away_holds_cohorts_open_and_then_is_a_fault(desk):
