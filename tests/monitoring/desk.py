@@ -32,14 +32,14 @@ class Hand:
 class Desk:
     """A monitor over recorded feeds, moved on by the test."""
 
-    def __init__(self, url, feeds, path, record=RECORD, approval="none") -> None:
-        self.url, self.feeds, self.path, self.record, self.approval = url, feeds, path, record, approval
+    def __init__(self, url, feeds, database, record=RECORD, approval="none") -> None:
+        self.url, self.feeds, self.database, self.record, self.approval = url, feeds, database, record, approval
         self.clock = Hand()
         self.restart()
 
     def restart(self) -> None:
         """A new process on the same database."""
-        self.engine = open_database(f"sqlite:///{self.path}", TABLES)
+        self.engine = open_database(self.database, TABLES)
         self.monitor = Monitor(
             self.engine, self.record, self.clock.now, lambda _team: self.url, Announcer(self.engine, self.approval)
         )

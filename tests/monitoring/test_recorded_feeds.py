@@ -28,6 +28,7 @@ from tests.monitoring.recorded import (
     snapshot,
     with_champion,
 )
+from tests.postgres import postgres
 
 RECORD = requirements.load()
 
@@ -43,7 +44,8 @@ def desk(tmp_path, request):
         url = context.__enter__()
         contexts.append(context)
         feeds.publish(LIVE)
-        return Desk(url, feeds, tmp_path / f"monitoring{len(contexts)}.db", **settings)
+        database = settings.pop("database", f"sqlite:///{tmp_path}/monitoring{len(contexts)}.db")
+        return Desk(url, feeds, database, **settings)
 
     yield open_desk
     for context in contexts:
@@ -240,6 +242,17 @@ def test_a_restart_and_another_rhythm_give_the_same_ticks(desk):
     assert len(steady.ticks()) == 13 * 4 + 1
     assert [dict(tick) for tick in shaken.ticks()] == [dict(tick) for tick in steady.ticks()]
     assert len(set(kinds(steady))) >= 3
+
+
+def test_postgres_gives_the_same_ticks_as_sqlite(desk, tmp_path):
+    events = with_champion() + RecordedCity(seed=11, per_minute=0.7, lost_estimates=0.01).events(5) + history(ends=50)
+    with postgres(tmp_path) as url:
+        served, embedded = desk(events, database=url), desk(events)
+        for one in (served, embedded):
+            one.run(5)
+        assert len(served.ticks()) == 5 * 4 + 1
+        assert [dict(tick) for tick in served.ticks()] == [dict(tick) for tick in embedded.ticks()]
+        served.engine.dispose()
 
 
 def test_replay_computes_every_tick_again_and_reports_a_changed_one(desk):

@@ -59,7 +59,7 @@ def bootstrap():
 
 @pytest.mark.parametrize("feeds", [after_an_incident], indirect=True)
 def test_pages_json_and_metrics_tell_the_same_story(tmp_path, feeds):
-    desk = Desk(feeds[1], feeds[0], tmp_path / "var" / "monitoring.db")
+    desk = Desk(feeds[1], feeds[0], f"sqlite:///{tmp_path}/var/monitoring.db")
     desk.run(8)
     app, _ = a_service(tmp_path, feeds[1], hours=8)
     with running(app) as url:
