@@ -29,14 +29,14 @@ def steps(tandem: Outsider) -> list[Step]:
         return f"there in {quote.promised_min:.0f} min" if quote and quote.source in sources else None
 
     def decided() -> str | None:
-        return next((event.data["kind"] for event in tandem.events("decisions")), None)
+        return next((event.data["kind"] for event in tandem.events("monitoring", "decisions")), None)
 
     def cut() -> str | None:
-        made = [event for event in tandem.events("snapshots", limit=5000) if event.type == "snapshot.made"]
+        made = [event for event in tandem.events("data", "snapshots", limit=5000) if event.type == "snapshot.made"]
         return f"{made[0].data['rows']:,} trips" if made else None
 
     def trained() -> str | None:
-        for event in tandem.events("bundles")[:1]:
+        for event in tandem.events("model", "bundles", limit=1):
             if event.type == "bundle.released":
                 return f"released {event.data['version']}"
             return f"refused: {event.data['reasons'][0]}"

@@ -11,15 +11,6 @@ from contracts.conditions import CityMap
 from contracts.feeds import Event, FeedName
 from deploy.settings import DeploySettings, Service
 
-OWNERS: dict[FeedName, Service] = {
-    "conditions": "city",
-    "trips": "product",
-    "snapshots": "data",
-    "bundles": "model",
-    "rollout": "serving",
-    "decisions": "monitoring",
-}
-
 
 class Outsider:
     """Asks services what anybody may ask. Answers None where a service is away or has nothing yet."""
@@ -40,14 +31,14 @@ class Outsider:
         """Whether a service says that it is ready."""
         return self.get(service, "/health/ready") is not None
 
-    def events(self, feed: FeedName, after: int = 0, limit: int = 100) -> list[Event]:
-        """Some events of a feed after an id."""
-        found = self.get(OWNERS[feed], f"/feeds/{feed}", lastEventId=after, limit=limit)
+    def events(self, service: Service, feed: FeedName, limit: int = 100) -> list[Event]:
+        """The first events of a feed."""
+        found = self.get(service, f"/feeds/{feed}", limit=limit)
         return [Event.model_validate(item) for item in found or []]
 
     def quote(self) -> Quote | None:
         """A quote for a parcel across town, as a customer would ask for it, or None."""
-        maps = [event for event in self.events("conditions", limit=1) if event.type == "conditions.map"]
+        maps = [event for event in self.events("city", "conditions", limit=1) if event.type == "conditions.map"]
         if not maps:
             return None
         zones = CityMap.model_validate(maps[0].data).zones

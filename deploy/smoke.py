@@ -42,7 +42,7 @@ def verdicts(tandem: Outsider) -> Iterator[Verdict]:
         else:
             words = f"{line['measured']:.3g} {kept.unit} of {line['of']:,}"
             yield Verdict(kept.id, kept.limit, words, kept.passes(line["measured"]))
-    kinds = [event.data["kind"] for event in tandem.events("decisions")]
+    kinds = [event.data["kind"] for event in tandem.events("monitoring", "decisions")]
     yield Verdict("a decision is recorded", "at least 1", f"{len(kinds)}: {', '.join(kinds[-4:])}", bool(kinds))
 
 

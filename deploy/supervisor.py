@@ -18,7 +18,6 @@ from deploy.settings import DeploySettings
 
 CONFIG = Path(__file__).with_name("supervisord.conf")
 LONGEST_SOCKET_PATH = 100  # the operating system's limit is 104 to 108 bytes
-STOP_WITHIN_S = 40
 
 
 class NotRunning(TandemError):
@@ -79,15 +78,7 @@ class Tandem(Supervisor):
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # an impatient second Ctrl-C must not leave processes behind
         self.child.terminate()
-        try:
-            self.child.wait(STOP_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            for name, (_, pid) in self.processes().items():
-                if pid:
-                    print(f"{name} did not stop within {STOP_WITHIN_S} s, killing it")
-                    os.killpg(pid, signal.SIGKILL)
-            self.child.kill()
-            self.child.wait()
+        self.child.wait()  # supervisord itself kills what does not end within its stopwaitsecs
 
     def check(self, console: Console) -> None:
         """Raise `NotRunning` when supervisord ended; say once of each process that it gave up on."""
