@@ -101,11 +101,10 @@ def retrainings(tx: Connection, at: datetime) -> Retrainings:
     """What had become of our `retrain` decisions by an instant."""
     ours = (TICKS.c.kind == "retrain") & (TICKS.c.state == "published") & (TICKS.c.at < at.timestamp())
     orders = tx.execute(select(TICKS.c.decision_id, TICKS.c.at).where(ours).order_by(TICKS.c.at)).all()
-    releases = [result.decision_id for _, _, result in facts(tx, BundleReleased, "bundle.released", at)]
-    released, again = set(releases), set(releases[1:])  # the first bundle retrained nothing: nothing cools down from it
+    released = {result.decision_id for _, _, result in facts(tx, BundleReleased, "bundle.released", at)}
     refused = {result.decision_id: (when, result) for _, when, result in facts(tx, BundleRefused, "bundle.refused", at)}
-    given = [order.at for order in orders if order.decision_id in again]
-    past = Retrainings(released_at=instant(given[-1]) if given else None)
+    given = [order.at for order in orders if order.decision_id in released]
+    past = Retrainings(released=len(released), released_at=instant(given[-1]) if given else None)
     if not orders or orders[-1].decision_id in released:
         return past
     newest = orders[-1]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from monitoring.cohorts import JudgedTrip
-from monitoring.coverage import NO_TRIPS, Tally, mean_interval, pinball
+from monitoring.coverage import NO_TRIPS, Tally, pinball
 
 FRACTIONS = (0.15, 0.4, 0.9)  # of the largest stake that clipped losses can bear: for small, middling, large gains
 HIGHEST_LOG = 50.0  # far beyond any verdict; keeps the figure printable
@@ -23,7 +23,7 @@ class Duel:
     """Where a comparison stands. `wins` and `loses` are the odds (e-values) that the rival is better, or worse.
 
     `tally` and `groups` count the rival's own misses on these trips. The audit's trips, whose customers chose without
-    seeing the model's promise, have their own tally and the interval of their mean gain.
+    seeing the model's promise, have a tally and odds of their own.
     """
 
     rival: str
@@ -35,26 +35,39 @@ class Duel:
     tally: Tally
     groups: dict[str, Tally]
     audit_tally: Tally
-    audit_gain_min: tuple[float, float] | None
+    audit_loses: float
+
+
+@dataclass(slots=True)
+class _Bets:
+    """Bets that gains are above zero in the mean. Gains are shares of the largest one possible."""
+
+    logs: list[float] = field(default_factory=lambda: [0.0] * len(FRACTIONS))
+
+    def add(self, gain: float) -> None:
+        self.logs = [log + math.log1p(fraction * gain) for log, fraction in zip(self.logs, FRACTIONS, strict=True)]
+
+    @property
+    def odds(self) -> float:
+        return sum(math.exp(min(log, HIGHEST_LOG)) for log in self.logs) / len(self.logs)
 
 
 @dataclass(slots=True)
 class Comparison:
-    """`rival` against `incumbent` on trips requested from `since` on."""
+    """`rival` against `incumbent` on trips requested from `since` on; losses are clipped at `clip_min` minutes."""
 
     incumbent: str
     rival: str
     since: datetime
     clip_min: float
-    alpha: float
     pairs: int = 0
     total_gain: float = 0.0
     tally: Tally = NO_TRIPS
     groups: dict[str, Tally] = field(default_factory=dict)
     audit_tally: Tally = NO_TRIPS
-    audit_gains: list[float] = field(default_factory=list)
-    _log_wins: list[float] = field(default_factory=lambda: [0.0] * len(FRACTIONS))
-    _log_loses: list[float] = field(default_factory=lambda: [0.0] * len(FRACTIONS))
+    wins: _Bets = field(default_factory=_Bets)
+    loses: _Bets = field(default_factory=_Bets)
+    audit_loses: _Bets = field(default_factory=_Bets)
 
     def add(self, trip: JudgedTrip) -> None:
         """One more trip; it counts when it was requested in time and both bundles answered it."""
@@ -65,18 +78,17 @@ class Comparison:
             min(pinball(trip.minutes, trip.quantiles[version]), self.clip_min)
             for version in (self.incumbent, self.rival)
         )
-        gain = ours - theirs
+        gain = (ours - theirs) / self.clip_min
         self.pairs += 1
-        self.total_gain += gain
-        for place, fraction in enumerate(FRACTIONS):
-            self._log_wins[place] += math.log1p(fraction * gain / self.clip_min)
-            self._log_loses[place] += math.log1p(-fraction * gain / self.clip_min)
+        self.total_gain += ours - theirs
+        self.wins.add(gain)
+        self.loses.add(-gain)
         self.tally = self.tally.and_one(miss)
         if trip.group is not None:
             self.groups[trip.group] = self.groups.get(trip.group, NO_TRIPS).and_one(miss)
         if trip.audit:
             self.audit_tally = self.audit_tally.and_one(miss)
-            self.audit_gains.append(gain)
+            self.audit_loses.add(-gain)
 
     def standing(self) -> Duel:
         """The comparison as it stands."""
@@ -85,14 +97,10 @@ class Comparison:
             since=self.since,
             pairs=self.pairs,
             mean_gain_min=self.total_gain / self.pairs if self.pairs else 0.0,
-            wins=_mean_odds(self._log_wins),
-            loses=_mean_odds(self._log_loses),
+            wins=self.wins.odds,
+            loses=self.loses.odds,
             tally=self.tally,
             groups=dict(sorted(self.groups.items())),
             audit_tally=self.audit_tally,
-            audit_gain_min=mean_interval(self.audit_gains, self.alpha),
+            audit_loses=self.audit_loses.odds,
         )
-
-
-def _mean_odds(logs: list[float]) -> float:
-    return sum(math.exp(min(log, HIGHEST_LOG)) for log in logs) / len(logs)

@@ -89,13 +89,3 @@ NO_TRIPS = Tally()
 def tally(misses: Sequence[Miss]) -> Tally:
     """Count misses."""
     return Tally(misses.count("above"), misses.count("below"), len(misses))
-
-
-def mean_interval(values: list[float], alpha: float) -> tuple[float, float] | None:
-    """The normal interval of a mean, or None of fewer than two values."""
-    if len(values) < 2:
-        return None
-    mean = sum(values) / len(values)
-    variance = sum((value - mean) ** 2 for value in values) / (len(values) - 1)
-    half = NormalDist().inv_cdf(1 - alpha / 2) * math.sqrt(variance / len(values))
-    return mean - half, mean + half

@@ -48,6 +48,7 @@ class Retrainings:
 
     running: str | None = None
     running_since: datetime | None = None
+    released: int = 0  # bundles, ever
     released_at: datetime | None = None
     refused_at: datetime | None = None
     refused_why: str = ""

@@ -200,7 +200,9 @@ def _blocks(evidence: Evidence, record: Requirements, stretch: Stretch | None) -
     # Nothing heard for a whole cooldown means that the retraining was lost, not that it still runs.
     if past.running_since is not None and evidence.at - past.running_since < cooldown:
         blocks.append(f"retraining {past.running} runs")
-    if past.released_at is not None and evidence.at - past.released_at < cooldown:
+    # The first bundle replaced none: once it serves, nothing has to cool down from it.
+    first_serves = past.released == 1 and evidence.serving.champion is not None
+    if past.released_at is not None and evidence.at - past.released_at < cooldown and not first_serves:
         blocks.append(f"the last retraining was less than {policy.retrain_cooldown_h} city hours ago")
     # Sooner, no cohort has closed that was requested after the refusal: it would be refused again.
     if past.refused_at is not None and evidence.at - past.refused_at < timedelta(minutes=policy.closing_min):
@@ -240,6 +242,6 @@ def _objections(duel: Duel, record: Requirements) -> tuple[str, ...]:
         if enough.passes(counted.of):
             check(counted, "group-coverage-p90", f"in {group}")
     check(duel.audit_tally, "coverage-p90", "of the audit's trips")
-    if duel.audit_gain_min is not None and duel.audit_gain_min[1] < 0:
-        found.append(f"on the audit's trips it loses: {duel.audit_gain_min[0]:.2f} to {duel.audit_gain_min[1]:.2f} min")
+    if duel.audit_loses >= _odds_needed(record):
+        found.append(f"on the {duel.audit_tally.of} audit trips it loses, odds {duel.audit_loses:,.3g} to 1")
     return tuple(found)

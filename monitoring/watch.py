@@ -122,12 +122,12 @@ class Watch:
         self.held = {version: held for version, held in self.held.items() if version in at_work}
 
     def _comparison(self, running: Comparison | None, rival: str | None, since: datetime | None) -> Comparison | None:
-        champion, policy = self.serving.champion, self.record.policy
+        champion = self.serving.champion
         if champion is None or rival is None or since is None:
             return None
         if running and (running.incumbent, running.rival, running.since) == (champion, rival, since):
             return running
-        return Comparison(champion, rival, since, policy.loss_clip_min, policy.verdict_alpha)
+        return Comparison(champion, rival, since, self.record.policy.loss_clip_min)
 
     def _quarantined(self, trip: JudgedTrip) -> bool:
         return any(batch.refused and batch.holds(trip.requested_at) for batch in self.batches.refused)

@@ -6,8 +6,6 @@ import math
 import random
 from datetime import timedelta
 
-import pytest
-
 from contracts import requirements
 from monitoring.comparison import Comparison
 from monitoring.coverage import Quantiles
@@ -22,7 +20,7 @@ def compared(
 ) -> tuple[Comparison, int | None, int | None]:
     """A comparison over trips of which 28% take 1.45 times as long; when it was first won and first lost."""
     rng = random.Random(seed)
-    comparison = Comparison("v1", "v2", NOON, POLICY.loss_clip_min, POLICY.verdict_alpha)
+    comparison = Comparison("v1", "v2", NOON, POLICY.loss_clip_min)
     won = lost = None
     for number in range(pairs):
         slow = 1.45 if rng.random() < 0.28 else 1.0
@@ -53,7 +51,7 @@ def test_equals_are_told_apart_no_oftener_than_alpha_allows():
     rng = random.Random(4)
     verdicts = 0
     for _ in range(60):
-        comparison = Comparison("v1", "v2", NOON, POLICY.loss_clip_min, POLICY.verdict_alpha)
+        comparison = Comparison("v1", "v2", NOON, POLICY.loss_clip_min)
         decided = False
         for number in range(600):
             mine, theirs = rng.sample([quantiles(20), quantiles(26)], 2)
@@ -66,7 +64,7 @@ def test_equals_are_told_apart_no_oftener_than_alpha_allows():
 
 
 def test_one_monstrous_trip_does_not_decide():
-    comparison = Comparison("v1", "v2", NOON, POLICY.loss_clip_min, POLICY.verdict_alpha)
+    comparison = Comparison("v1", "v2", NOON, POLICY.loss_clip_min)
     good, awful = Quantiles(1, 2, 3000), Quantiles(1, 2, 3)
     comparison.add(a_trip(2_800, quantiles={"v1": awful, "v2": good}))
     assert comparison.standing().mean_gain_min <= POLICY.loss_clip_min
@@ -74,7 +72,7 @@ def test_one_monstrous_trip_does_not_decide():
 
 
 def test_only_trips_requested_since_it_began_and_answered_by_both_count():
-    comparison = Comparison("v1", "v2", NOON, POLICY.loss_clip_min, POLICY.verdict_alpha)
+    comparison = Comparison("v1", "v2", NOON, POLICY.loss_clip_min)
     both = {"v1": quantiles(), "v2": quantiles()}
     comparison.add(a_trip(requested_at=NOON - timedelta(minutes=1), quantiles=both))
     comparison.add(a_trip(quantiles={"v2": quantiles()}))
@@ -86,9 +84,8 @@ def test_only_trips_requested_since_it_began_and_answered_by_both_count():
 
 
 def test_the_audits_trips_have_a_series_of_their_own():
-    standing = compared(400, 1, knows=1.0)[0].standing()
-    assert standing.audit_tally.of == 20
-    low, high = standing.audit_gain_min
-    assert low < high
-    assert (low, high) != compared(400, 1, knows=0.5)[0].standing().audit_gain_min
-    assert standing.groups["hills"].of == pytest.approx(400)
+    better, noisy = compared(2_000, 1, knows=1.0)[0].standing(), compared(2_000, 1, noise=0.4)[0].standing()
+    assert better.audit_tally.of == 100
+    assert better.audit_loses < 1 < better.wins
+    assert 1 < noisy.audit_loses < noisy.loses
+    assert better.groups["hills"].of == 2_000

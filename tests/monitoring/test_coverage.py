@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from monitoring import coverage
-from monitoring.coverage import OF_NOTHING, Quantiles, Share, mean_interval, pinball, tally
+from monitoring.coverage import OF_NOTHING, Quantiles, Share, pinball, tally
 
 PURE = ("coverage", "detectors", "comparison", "cohorts", "evidence", "standing", "policy", "watch")
 
@@ -61,9 +61,3 @@ def test_a_tally_counts_each_side():
     counted = tally(["above", "inside", "inside", "below"])
     assert (counted.p90.value, counted.band.value) == (0.75, 0.5)
     assert counted.and_one("above").p90 == Share(3, 5)
-
-
-def test_the_interval_of_a_mean_needs_two_values():
-    assert mean_interval([1.0], 0.05) is None
-    low, high = mean_interval([1.0, 2.0, 3.0], 0.05)
-    assert low < 2 < high

@@ -37,7 +37,7 @@ def alarm(level=THRESHOLD, group=None, since=None) -> Reading:
 
 
 def duel(rival="v2", **changed) -> Duel:
-    even = Duel(rival, HOURS_AGO, POLICY.least_pairs, 0.0, 1.0, 1.0, GOOD, {"hills": GOOD}, NO_TRIPS, None)
+    even = Duel(rival, HOURS_AGO, POLICY.least_pairs, 0.0, 1.0, 1.0, GOOD, {"hills": GOOD}, NO_TRIPS, 1.0)
     return replace(even, **changed)
 
 
@@ -105,12 +105,20 @@ CASES = {
     ),
     "a retraining was lost": (replace(CALM, readings=(alarm(),), retrainings=Retrainings("d-1", HOURS_AGO)), "retrain"),
     "one was released today": (
-        replace(CALM, readings=(alarm(),), retrainings=Retrainings(released_at=NOON - timedelta(hours=23))),
+        replace(CALM, readings=(alarm(),), retrainings=Retrainings(released=2, released_at=NOON - timedelta(hours=23))),
         "watch",
     ),
     "one was released yesterday": (
-        replace(CALM, readings=(alarm(),), retrainings=Retrainings(released_at=NOON - timedelta(hours=25))),
+        replace(CALM, readings=(alarm(),), retrainings=Retrainings(released=2, released_at=NOON - timedelta(hours=25))),
         "retrain",
+    ),
+    "the first ever was released today": (
+        replace(CALM, readings=(alarm(),), retrainings=Retrainings(released=1, released_at=NOON - timedelta(hours=9))),
+        "retrain",
+    ),
+    "the first ever was released and does not serve yet": (
+        replace(NO_CHAMPION, retrainings=Retrainings(released=1, released_at=NOON - timedelta(minutes=30))),
+        "watch",
     ),
     "one was just refused": (
         replace(CALM, readings=(alarm(),), retrainings=Retrainings(refused_at=NOON, refused_why="gate")),
@@ -138,14 +146,14 @@ CASES = {
         "promote",
     ),
     "the audit contradicts its gain": (
-        replace(CALM, challenger=duel(wins=SURE, audit_gain_min=(-0.9, -0.1))),
+        replace(CALM, challenger=duel(wins=SURE, audit_loses=SURE)),
         "nothing",
     ),
     "the audit contradicts its coverage": (
         replace(CALM, challenger=duel(wins=SURE, audit_tally=Tally(20, 0, 50))),
         "nothing",
     ),
-    "the audit says nothing yet": (replace(CALM, challenger=duel(wins=SURE, audit_gain_min=(-0.9, 0.1))), "promote"),
+    "the audit says nothing yet": (replace(CALM, challenger=duel(wins=SURE, audit_loses=SURE / 2)), "promote"),
     # drop
     "the challenger loses": (replace(CALM, challenger=duel(loses=SURE)), "drop_challenger"),
     "it loses on too few pairs": (replace(CALM, challenger=duel(loses=SURE, pairs=10)), "nothing"),
