@@ -87,7 +87,7 @@ def hear_snapshots(tx: Connection, events: Sequence[Event]) -> None:
 
 
 def next_order(engine: Engine) -> Order | None:
-    """The oldest training still to run whose decision is known, too."""
+    """A training still to run whose decision is known, too."""
     query = (
         select(trainings.c.decision_id, trainings.c.snapshot, trainings.c.change_at, decisions.c.champion)
         .join(decisions, decisions.c.decision_id == trainings.c.decision_id)

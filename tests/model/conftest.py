@@ -46,7 +46,7 @@ class Trained:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
     settings = Settings(var=tmp_path_factory.mktemp("var"))
-    table = small_city.trips(9000, DAYS, seed=1)
+    table = small_city.trips(10_500, DAYS, seed=2)
     made = small_city.write_snapshot(settings.snapshots, table)
     snapshot = read(settings.snapshots / made.digest)
     release, tell_mlflow = train(snapshot, settings.bundles, settings, None, 1, Console())

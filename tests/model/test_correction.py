@@ -46,7 +46,7 @@ def tomorrow():
 
 @pytest.fixture(scope="module")
 def candidate(trained):
-    return propose(after(trained, 1250, 1.45), trained.champion, RECORD, 1, lambda _share: None)
+    return propose(after(trained, 1090, 1.45), trained.champion, RECORD, 1, lambda _share: None)
 
 
 def test_it_repairs_the_changed_trips_of_the_days_to_come_and_not_the_others(trained, candidate, tomorrow):
@@ -75,7 +75,7 @@ def test_it_starts_from_the_champion_and_says_so(trained, candidate):
 
 
 def test_without_a_change_it_leaves_the_champion_nearly_as_it_was(trained):
-    snapshot = after(trained, 1250, 1.0)
+    snapshot = after(trained, 1090, 1.0)
     since = snapshot.since_change()
     calm = Correction(trained.champion.network, snapshot.trips.take(~since), snapshot.trips.take(since)).corrected()
 
@@ -84,7 +84,7 @@ def test_without_a_change_it_leaves_the_champion_nearly_as_it_was(trained):
 
 
 def test_a_single_forgotten_parcel_moves_no_flow(trained):
-    snapshot = after(trained, 1250, 1.0)
+    snapshot = after(trained, 1090, 1.0)
     since = snapshot.since_change()
     before, trips = snapshot.trips.take(~since), snapshot.trips.take(since)
     odd = replace(trips, duration_min=np.where(np.arange(len(trips)) == 100, 2000.0, trips.duration_min))
@@ -112,8 +112,8 @@ def test_between_correction_and_all_rows_the_loss_on_the_same_newest_trips_decid
 
 
 def test_with_many_trips_since_the_change_all_rows_are_tried(trained):
-    snapshot = after(trained, 1250, 1.45)
-    recent = replace(snapshot, trips=snapshot.trips.take(slice(-4000, None)))
+    snapshot = after(trained, 1090, 1.45)
+    recent = replace(snapshot, trips=snapshot.trips.take(slice(-4000, None)))  # a third of them since the change
     chosen = propose(recent, trained.champion, RECORD, 1, lambda _share: None)
 
     assert "all rows" in chosen.how
