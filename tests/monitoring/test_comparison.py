@@ -50,17 +50,17 @@ def test_equals_are_told_apart_no_oftener_than_alpha_allows():
     """Two rivals that differ, with the same mean loss: which one errs is a coin flip."""
     rng = random.Random(4)
     verdicts = 0
-    for _ in range(60):
+    for _ in range(40):
         comparison = Comparison("v1", "v2", NOON, POLICY.loss_clip_min)
         decided = False
-        for number in range(600):
+        for number in range(400):
             mine, theirs = rng.sample([quantiles(20), quantiles(26)], 2)
             comparison.add(a_trip(rng.uniform(10, 40), quantiles={"v1": mine, "v2": theirs}))
             if number % 20 == 0:
                 standing = comparison.standing()
                 decided = decided or max(standing.wins, standing.loses) >= NEEDED
         verdicts += decided
-    assert verdicts <= 60 * POLICY.verdict_alpha * 2
+    assert verdicts <= 40 * POLICY.verdict_alpha * 2
 
 
 def test_one_monstrous_trip_does_not_decide():
