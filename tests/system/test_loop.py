@@ -16,7 +16,7 @@ from contracts.estimates import EstimateAnswered
 from contracts.feeds import TRIP_ENDS, TripBooked, payload
 from contracts.requirements import load
 from contracts.trips import CompletedTrip
-from tests.system.tandem import Reader, Tandem, patiently, tandem
+from tests.system.tandem import SERVICES, Reader, Tandem, patiently, tandem
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 SPEED = {"TANDEM_SPEED": "600"}
@@ -38,7 +38,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def running(trained: Path, tmp_path: Path) -> Iterator[Tandem]:
     shutil.copytree(trained, tmp_path / "var", ignore=shutil.ignore_patterns("*.sock", "*.pid", "supervisor*"))
     with tandem(tmp_path / "var", **SPEED) as system:
-        patiently("a warm start", lambda: system.ready("serving") and system.ready("monitoring"), within_s=60)
+        patiently("a warm start", lambda: all(system.ready(service) for service in SERVICES), within_s=60)
         yield system
 
 
