@@ -16,7 +16,10 @@ from tests.product.neighbours import a_map
 
 CHROMIUM = Path("/usr/bin/chromium")
 PHONE, DESK = {"width": 375, "height": 740}, {"width": 1280, "height": 860}
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}: apt install chromium")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}: apt install chromium"),
+]
 
 
 @pytest.fixture(scope="module")

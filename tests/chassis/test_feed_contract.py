@@ -46,6 +46,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
             yield server
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(180)
 def test_a_polling_reader_misses_none_of_10_000_events(url: str):
     store = open_store(url)

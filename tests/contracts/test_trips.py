@@ -123,7 +123,7 @@ def mutations(count: int) -> list[dict[str, Any]]:
 
 
 def test_pydantic_and_pandera_agree_on_mutated_rows():
-    rows = mutations(300)
+    rows = mutations(100)
     judged = verdicts(rows)
 
     assert {wire for wire, _ in judged} == {True, False}  # the mutations reach both sides of the line

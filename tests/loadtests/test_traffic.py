@@ -21,6 +21,8 @@ from contracts.conditions import TruthAnswer, TruthRequest, Wish
 from contracts.trips import TripRequest
 from tests.servers import running
 
+pytestmark = pytest.mark.slow
+
 CITY_START = datetime.fromisoformat("2026-06-01T07:00:00+02:00")
 PROMISED_MIN = 30.0
 

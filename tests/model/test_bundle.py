@@ -82,6 +82,7 @@ def test_what_the_model_may_not_see_leaves_the_digest_unchanged(trained, tmp_pat
     assert digest(settings.bundles / again.version / "model.onnx") == digest(trained.folder / "model.onnx")
 
 
+@pytest.mark.slow
 def test_what_the_model_does_learn_from_changes_the_digest_and_nonsense_fails_the_gate(trained, tmp_path):
     rng = np.random.default_rng(2)
     nonsense = trained.table.filter(pl.col("outcome") == "delivered")
@@ -145,6 +146,7 @@ def test_a_release_is_found_again_by_its_decision(trained, tmp_path):
     assert released_for(tmp_path, "d-7").decision_id == "d-7"
 
 
+@pytest.mark.slow
 def test_mlflow_records_the_run_and_registers_the_version(trained):
     import mlflow
 

@@ -244,6 +244,7 @@ def test_a_restart_and_another_rhythm_give_the_same_ticks(desk):
     assert len(set(kinds(steady))) >= 3
 
 
+@pytest.mark.slow
 def test_postgres_gives_the_same_ticks_as_sqlite(desk, tmp_path):
     events = with_champion() + RecordedCity(seed=11, per_minute=0.7, lost_estimates=0.01).events(4) + history(ends=50)
     with postgres(tmp_path) as url:

@@ -57,6 +57,7 @@ def test_a_parcel_is_quoted_booked_delivered_and_rated(tandem):
     walk(tandem)
 
 
+@pytest.mark.slow
 def test_and_on_postgres_too(tmp_path, stack):
     url = stack.enter_context(postgres(tmp_path))
     walk(a_tandem(tmp_path, stack, database_url=url))

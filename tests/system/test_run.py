@@ -20,7 +20,7 @@ from deploy.settings import DeploySettings
 from tests.servers import free_port
 from tests.system.tandem import SERVICES, Tandem, patiently
 
-pytestmark = pytest.mark.timeout(170)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(170)]
 WISH = {"pickup_zone": 3, "dropoff_zone": 17, "vehicle": "bike"}
 
 
