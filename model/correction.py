@@ -98,7 +98,9 @@ class Correction:
         """The champion's quantiles at `rows` after shift and calibration, as the network would answer."""
         p10, p50, p90 = np.log(self.quantiles[rows]).T
         moved = p50 + shifts[self.flow[rows]]
-        return np.exp(np.stack([moved - factors[0] * (p50 - p10), moved, moved + factors[1] * (p90 - p50)], axis=1))
+        logs = [moved - factors[0] * (p50 - p10), moved, moved + factors[1] * (p90 - p50)]
+        answer: np.ndarray = np.exp(np.stack(logs, axis=1))
+        return answer
 
 
 def _density(x: np.ndarray, variance: np.ndarray) -> np.ndarray:

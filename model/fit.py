@@ -44,7 +44,7 @@ def fit(
     network.train()
     for epoch in range(epochs):
         total = 0.0
-        for rows in torch.randperm(len(trips)).split(batch):
+        for rows in torch.split(torch.randperm(len(trips)), batch):
             seen = _hide({name: values[rows] for name, values in columns.items()})
             loss = pinball_loss(network(*seen.values()), durations[rows])
             optimizer.zero_grad()

@@ -94,7 +94,7 @@ def predict(network: DurationNetwork, inputs: Inputs) -> np.ndarray:
     """Quantiles in minutes, shape (n, 3)."""
     network.eval()
     with torch.no_grad():
-        parts = [network(*chunk) for chunk in zip(*(item.split(16384) for item in tensors(inputs)), strict=True)]
+        parts = [network(*chunk) for chunk in zip(*(torch.split(item, 16384) for item in tensors(inputs)), strict=True)]
     return torch.cat(parts).numpy().astype(np.float64)
 
 
