@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from contracts.requirements import load
 from deploy.outsider import Outsider
@@ -49,7 +49,7 @@ def verdicts(tandem: Outsider) -> Iterator[Verdict]:
 def passes(settings: DeploySettings, console: Console) -> bool:
     """Check a running Tandem, print the table, answer whether all holds."""
     found = list(verdicts(Outsider(settings)))
-    table = Table("requirement", "limit", "measured", "")
+    table = Table(Column("requirement", no_wrap=True), "limit", "measured", "")
     for line in found:
         table.add_row(
             line.requirement, line.limit, line.measured, "[green]kept[/]" if line.passed else "[red]MISSED[/]"

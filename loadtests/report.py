@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from contracts.requirements import Requirements
 
@@ -68,7 +68,9 @@ def verdicts(measured: Measured, record: Requirements) -> list[Line]:
 def publish(lines: Sequence[Line], measured: Measured, folder: Path) -> None:
     """Print the table, and write it as `loadtest.html` and, with all figures, as `loadtest.json`."""
     console = Console(record=True)
-    table = Table("requirement", "measured how", "limit", "measured", "", title=f"Load test: {POPULATION}")
+    table = Table(
+        Column("requirement", no_wrap=True), "measured how", "limit", "measured", "", title=f"Load test: {POPULATION}"
+    )
     for line in lines:
         mark = "[green]kept[/]" if line.passed else "[red]MISSED[/]"
         table.add_row(line.requirement, line.how, line.limit, line.measured, mark)
