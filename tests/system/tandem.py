@@ -98,10 +98,17 @@ class Tandem:
         """The city's clock."""
         return Clock.load(self.var / "clock.json")
 
+    def live(self, service: str) -> bool:
+        """Whether a service answers at all."""
+        return self._healthy(service, "live")
+
     def ready(self, service: str) -> bool:
         """Whether a service says that it is ready."""
+        return self._healthy(service, "ready")
+
+    def _healthy(self, service: str, kind: str) -> bool:
         try:
-            return httpx.get(f"{self.url(service)}/health/ready", timeout=2).status_code == 200
+            return httpx.get(f"{self.url(service)}/health/{kind}", timeout=2).status_code == 200
         except httpx.HTTPError:
             return False
 

@@ -17,19 +17,29 @@ from contracts.estimates import EstimateAnswered
 from contracts.feeds import payload
 from contracts.requirements import load
 from contracts.trips import CompletedTrip
+from tests.bundles import make_bundle
 from tests.system.tandem import Tandem, patiently, tandem
 
 pytestmark = pytest.mark.timeout(170)
+CHAMPION = "v0-by-hand"
 WISH = {"pickup_zone": 3, "dropoff_zone": 17, "vehicle": "bike", "parcel_kg": 2.0}
 
 
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tandem]:
-    """A small city's Tandem with its own first champion and simulated customers and couriers."""
-    with tandem(tmp_path_factory.mktemp("small") / "var", TANDEM_SPEED="600", TANDEM_HISTORY_WEEKS="2") as running:
+    """A small city's Tandem with simulated customers and couriers. Its champion is a small bundle put in by hand: these
+    tests are about what customers live through, and `test_loop.py` about how a model comes to serve."""
+    with tandem(tmp_path_factory.mktemp("small") / "var", TANDEM_SPEED="300", TANDEM_HISTORY_WEEKS="1") as running:
         try:
-            patiently("a champion", lambda: running.ready("serving"), within_s=150, every_s=0.5)
-            patiently("a quote by the model", lambda: quote(running).source == "model", within_s=30, every_s=0.5)
+            patiently("serving", lambda: running.live("serving"), within_s=90, every_s=0.5)
+            patiently("product", lambda: running.ready("product"), within_s=60, every_s=0.5)
+            make_bundle(running.var / "bundles", CHAMPION, minutes_per_km=4.0)
+            command = {"action": "challenge", "version": CHAMPION, "reason": "a champion for a test"}
+            answer = httpx.post(
+                f"{running.url('serving')}/v1/rollout", json=command, headers=running.headers("control"), timeout=20
+            )
+            assert answer.status_code == 200, answer.text
+            patiently("a quote by the model", lambda: quote(running).source == "model", within_s=60, every_s=0.5)
         except AssertionError as error:
             raise AssertionError(f"{error}; the launcher said: {running.what_it_said()}") from error
         yield running
