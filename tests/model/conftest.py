@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from filelock import FileLock
 from rich.console import Console
 
 from contracts.bundle import BundleReleased
@@ -44,8 +46,22 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Trained:
-    settings = Settings(var=tmp_path_factory.mktemp("var"))
+def trained(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Trained:
+    """Trained by the first process of pytest-xdist that needs it; the others wait and read it."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own if worker_id == "master" else own.parent) / "trained"
+    with FileLock(f"{folder}.lock"):
+        kept = folder / "trained.pickle"
+        if not kept.is_file():
+            folder.mkdir(exist_ok=True)
+            kept.write_bytes(pickle.dumps(_train(folder)))
+        found = pickle.loads(kept.read_bytes())  # noqa: S301 our own, of this very run
+    assert isinstance(found, Trained)
+    return found
+
+
+def _train(var: Path) -> Trained:
+    settings = Settings(var=var)
     table = small_city.trips(10_500, DAYS, seed=2)
     made = small_city.write_snapshot(settings.snapshots, table)
     snapshot = read(settings.snapshots / made.digest)

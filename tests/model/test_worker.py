@@ -141,6 +141,7 @@ def a_snapshot(trained, var: Path, decision_id: str, count: int) -> SnapshotMade
     return small_city.write_snapshot(var / "snapshots", pl.concat([trained.table, new]), CHANGE, decision_id)
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_each_decided_snapshot_ends_as_one_event_though_the_worker_is_killed_in_mid_training(trained, place, tmp_path):
     upstream = Upstream(tmp_path)
