@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema
 
 Team = Literal["product", "data", "model", "serving", "monitoring", "city", "platform"]
 Vehicle = Literal["bike", "scooter", "van", "car"]
@@ -33,7 +34,9 @@ class Column:
     """What a reader of one field needs beyond its type.
 
     `model_input` names the model input made from the field, or is None where the model may not see it: such a field
-    never reaches training, whatever it would do for the loss.
+    never reaches training, whatever it would do for the loss. `fairness_group` names the groups, made from the field,
+    between which we compare how good a promise is. `drift` says whether monitors watch the field's distribution; None
+    means that they do if the model may see it.
     """
 
     meaning: str
@@ -43,6 +46,13 @@ class Column:
     personal: Literal["none", "pseudonym", "location"] = "none"
     missing: str = "never missing"
     model_input: str | None = None
+    fairness_group: str | None = None
+    drift: bool | None = None
+
+    @property
+    def watched(self) -> bool:
+        """Whether monitors watch the field for drift."""
+        return self.model_input is not None if self.drift is None else self.drift
 
 
 def _number(value: Any) -> Any:
@@ -51,19 +61,37 @@ def _number(value: Any) -> Any:
     return value
 
 
+# Whole seconds or finer down to our microseconds, always an offset, a year in which we trade: an epoch's zero, a time
+# without seconds and a count of seconds written as text are all refused. ASCII digits alone, in every regex dialect.
+INSTANT = (
+    r"^20[0-9]{2}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])T([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,6})?"
+    r"(Z|[+-]([01][0-9]|2[0-3]):[0-5][0-9])$"
+)
+_INSTANT = re.compile(INSTANT)
+
+
 def _instant(value: Any) -> Any:
-    if not isinstance(value, str | datetime):
-        raise ValueError("must be an ISO 8601 time with an offset, as text")
-    return value
+    if isinstance(value, datetime) or (isinstance(value, str) and _INSTANT.fullmatch(value)):
+        return value
+    raise ValueError("must be an ISO 8601 time with seconds and an offset, as text: 2026-06-01T08:30:00+02:00")
 
 
 number = BeforeValidator(_number)
-Instant = Annotated[AwareDatetime, BeforeValidator(_instant)]
+Instant = Annotated[
+    AwareDatetime,
+    BeforeValidator(_instant),
+    WithJsonSchema({"type": "string", "format": "date-time", "pattern": INSTANT}),
+]
 TripId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 Zone = Annotated[int, Field(ge=1, le=HIGHEST_ZONE), number]
 DistanceKm = Annotated[float, Field(ge=0.05, le=200, allow_inf_nan=False), number]
 ParcelKg = Annotated[float, Field(gt=0, le=500, allow_inf_nan=False), number]
+RainMmH = Annotated[float, Field(ge=0, le=200, allow_inf_nan=False), number]
+TemperatureC = Annotated[float, Field(ge=-50, le=60, allow_inf_nan=False), number]
+Pace = Annotated[float, Field(gt=0, le=20, allow_inf_nan=False), number]
 Minutes = Annotated[float, Field(gt=0, le=2880, allow_inf_nan=False), number]
+BundleVersion = Annotated[str, Field(min_length=1, max_length=64)]
+YesNo = Annotated[bool, Strict()]  # else "yes" and 1 would pass for true
 
 
 class Wire(BaseModel):
@@ -76,105 +104,47 @@ class TripRequest(Wire):
     """A trip as it is known when its quote is asked for: exactly what an estimate may rest on."""
 
     trip_id: Annotated[
-        TripId,
-        Column(
-            "One parcel from a pickup to a dropoff zone",
-            "-",
-            "product",
-            "request",
-            "pseudonym",
-        ),
+        TripId, Column("One parcel from a pickup to a dropoff zone", "-", "product", "request", "pseudonym")
     ]
+    # Not watched for drift: a window shorter than the training time differs in its times by construction.
     requested_at: Annotated[
         Instant,
-        Column(
-            "When the quote was asked for, in city time",
-            "time",
-            "product",
-            "request",
-            model_input="minute_of_week",
-        ),
-    ]
+        Column("When the quote was asked for, in city time", "time", "product", "request", model_input="minute_of_week",
+               drift=False),
+    ]  # fmt: skip
     pickup_zone: Annotated[
         Zone,
-        Column(
-            "Where the parcel is fetched",
-            "-",
-            "product",
-            "request",
-            "location",
-            model_input="pickup_zone",
-        ),
-    ]
+        Column("Where the parcel is fetched", "-", "product", "request", "location", model_input="pickup_zone",
+               fairness_group="zone group of the pickup"),
+    ]  # fmt: skip
     dropoff_zone: Annotated[
-        Zone,
-        Column(
-            "Where the parcel is brought",
-            "-",
-            "product",
-            "request",
-            "location",
-            model_input="dropoff_zone",
-        ),
+        Zone, Column("Where the parcel is brought", "-", "product", "request", "location", model_input="dropoff_zone")
     ]
     distance_km: Annotated[
         DistanceKm,
-        Column(
-            "Length of the planned route, never a metered one",
-            "km",
-            "city",
-            "request",
-            model_input="distance_km",
-        ),
+        Column("Length of the planned route, never a metered one", "km", "city", "request", model_input="distance_km"),
     ]
-    vehicle: Annotated[
-        Vehicle,
-        Column("What carries the parcel", "-", "product", "request", model_input="vehicle"),
-    ]
+    vehicle: Annotated[Vehicle, Column("What carries the parcel", "-", "product", "request", model_input="vehicle")]
     parcel_kg: Annotated[
         ParcelKg | None,
-        Column(
-            "Mass of the parcel",
-            "kg",
-            "product",
-            "request",
-            missing="customer did not say",
-            model_input="parcel_kg",
-        ),
-    ] = None
+        Column("Mass of the parcel", "kg", "product", "request", missing="customer did not say",
+               model_input="parcel_kg"),
+    ] = None  # fmt: skip
     rain_mm_h: Annotated[
-        Annotated[float, Field(ge=0, le=200, allow_inf_nan=False), number] | None,
-        Column(
-            "Rain when asked",
-            "mm/h",
-            "city",
-            "request",
-            missing="the weather feed is down",
-            model_input="rain_mm_h",
-        ),
-    ] = None
+        RainMmH | None,
+        Column("Rain when asked", "mm/h", "city", "request", missing="the weather feed is down",
+               model_input="rain_mm_h"),
+    ] = None  # fmt: skip
     temperature_c: Annotated[
-        Annotated[float, Field(ge=-50, le=60, allow_inf_nan=False), number] | None,
-        Column(
-            "Air temperature when asked",
-            "degC",
-            "city",
-            "request",
-            missing="the weather feed is down",
-            model_input="temperature_c",
-        ),
-    ] = None
+        TemperatureC | None,
+        Column("Air temperature when asked", "degC", "city", "request", missing="the weather feed is down",
+               model_input="temperature_c"),
+    ] = None  # fmt: skip
     city_pace: Annotated[
-        Annotated[float, Field(gt=0, le=20, allow_inf_nan=False), number] | None,
-        Column(
-            "Street sensors' travel time over free flow, ten minutes old; never computed from our own trips",
-            "ratio",
-            "city",
-            "request",
-            missing="the sensors are down",
-            model_input="city_pace",
-        ),
-    ] = None
+        Pace | None,
+        Column("Street sensors' travel time over free flow, ten minutes old; never computed from our own trips",
+               "ratio", "city", "request", missing="the sensors are down", model_input="city_pace"),
+    ] = None  # fmt: skip
 
 
 class CompletedTrip(TripRequest):
@@ -183,68 +153,27 @@ class CompletedTrip(TripRequest):
     booked_at: Annotated[Instant, Column("When the customer booked", "time", "product", "booking")]
     picked_up_at: Annotated[
         Instant | None,
-        Column(
-            "When the courier had the parcel",
-            "time",
-            "city",
-            "outcome",
-            missing="ended before the pickup",
-        ),
+        Column("When the courier had the parcel", "time", "city", "outcome", missing="ended before the pickup"),
     ] = None
     ended_at: Annotated[Instant, Column("When the outcome happened", "time", "city", "outcome")]
     outcome: Annotated[Outcome, Column("How the trip ended", "-", "city", "outcome")]
     duration_min: Annotated[
-        Annotated[float, Field(gt=0, le=2880, allow_inf_nan=False), number] | None,
-        Column(
-            "The label: from booked_at to ended_at",
-            "min",
-            "product",
-            "outcome",
-            missing="not delivered",
-        ),
+        Minutes | None,
+        Column("The label: from booked_at to ended_at", "min", "product", "outcome", missing="not delivered"),
     ] = None
     source: Annotated[EstimateSource, Column("Who made the shown estimate", "-", "product", "booking")]
     estimate_id: Annotated[
-        TripId | None,
-        Column(
-            "Serving's estimate, if it answered",
-            "-",
-            "serving",
-            "booking",
-            missing="no answer",
-        ),
+        TripId | None, Column("Serving's estimate, if it answered", "-", "serving", "booking", missing="no answer")
     ] = None
     bundle_version: Annotated[
-        Annotated[str, Field(min_length=1, max_length=64)] | None,
-        Column(
-            "Bundle behind that estimate",
-            "-",
-            "serving",
-            "booking",
-            missing="no answer",
-        ),
+        BundleVersion | None, Column("Bundle behind that estimate", "-", "serving", "booking", missing="no answer")
     ] = None
-    p10_min: Annotated[
-        Minutes,
-        Column("Shown estimate, one in ten is quicker", "min", "product", "booking"),
-    ]
+    p10_min: Annotated[Minutes, Column("Shown estimate, one in ten is quicker", "min", "product", "booking")]
     p50_min: Annotated[Minutes, Column("Shown estimate, half are quicker", "min", "product", "booking")]
-    p90_min: Annotated[
-        Minutes,
-        Column("Shown estimate, nine in ten are quicker", "min", "product", "booking"),
-    ]
-    promised_by: Annotated[
-        Instant,
-        Column("The promise: arrival time committed to", "time", "product", "booking"),
-    ]
+    p90_min: Annotated[Minutes, Column("Shown estimate, nine in ten are quicker", "min", "product", "booking")]
+    promised_by: Annotated[Instant, Column("The promise: arrival time committed to", "time", "product", "booking")]
     audit: Annotated[
-        bool,
-        Column(
-            "Shown the fallback's promise whatever the model said",
-            "-",
-            "product",
-            "booking",
-        ),
+        YesNo, Column("Shown the fallback's promise whatever the model said", "-", "product", "booking")
     ] = False
 
 
@@ -265,12 +194,7 @@ class ModelInput:
     nullable: bool
 
 
-_WHOLE = {
-    "pickup_zone",
-    "dropoff_zone",
-    "minute_of_week",
-    "vehicle",
-}  # the inputs that are indices
+_WHOLE = {"pickup_zone", "dropoff_zone", "minute_of_week", "vehicle"}  # the inputs that are indices
 
 MODEL_INPUTS: tuple[ModelInput, ...] = tuple(
     ModelInput(
@@ -284,6 +208,10 @@ MODEL_INPUTS: tuple[ModelInput, ...] = tuple(
 NOT_FOR_THE_MODEL: tuple[str, ...] = tuple(
     name for name, column in columns(CompletedTrip).items() if column.model_input is None and name != "duration_min"
 )
+DRIFT_COLUMNS: tuple[str, ...] = tuple(name for name, column in columns(CompletedTrip).items() if column.watched)
+FAIRNESS_GROUPS: dict[str, str] = {
+    name: column.fairness_group for name, column in columns(CompletedTrip).items() if column.fairness_group
+}
 
 
 def minute_of_week(at: datetime, zone: ZoneInfo) -> int:
@@ -317,8 +245,12 @@ def model_inputs(trips: Sequence[TripRequest], zone: ZoneInfo) -> dict[str, list
 
 
 def fingerprint() -> str:
-    """Digest of all that a model and its server must agree on: inputs, their units and ranges, levels and label."""
+    """Digest of all that a model and its server must agree on: inputs, their units and ranges, levels and label.
+
+    How a time is written (its pattern) is left out: the model sees the minute of the week.
+    """
     schema = TripRequest.model_json_schema()["properties"]
+    schema["requested_at"].pop("pattern")
     inputs = [
         [column.model_input, column.unit, column.meaning, column.missing, schema[name]]
         for name, column in columns(TripRequest).items()
