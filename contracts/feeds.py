@@ -2,13 +2,18 @@
 
 `GET /feeds/<feed>?lastEventId=&limit=&timeout=` answers a JSON array of CloudEvents in order of id, waiting up to
 `timeout` seconds when there is none yet. Delivery is at least once; a consumer keeps a durable cursor.
+
+Readers tolerate: a reader meets events of a newer contract before it is upgraded itself, so it passes over what it
+does not know (docs/decisions/0007). Writers and requests stay strict.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from functools import cache
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from contracts.bundle import BundleRefused, BundleReleased
 from contracts.conditions import CityMap, Conditions
@@ -47,8 +52,10 @@ LONGEST_WAIT_S = 30
 class Event(Wire):
     """A CloudEvent (1.0). `id` is a decimal number, one more than the id before it in the same feed.
 
-    `time` is city time and says when the thing happened, not when it was written.
+    `time` is city time and says when the thing happened, not when it was written. Other attributes are passed over.
     """
+
+    model_config = ConfigDict(extra="ignore")
 
     specversion: Literal["1.0"] = "1.0"
     id: Annotated[str, Field(pattern=r"^[0-9]+$")]
@@ -124,4 +131,47 @@ TRIP_ENDS = ("trip.delivered", "trip.cancelled", "trip.lost")
 
 def payload(event: Event) -> Wire:
     """The event's data as its type's model. Raises `KeyError` for an unknown type, `ValidationError` for a bad body."""
-    return PAYLOADS[event.type].model_validate(event.data)
+    return PAYLOADS[event.type].model_validate(event.data, extra="ignore")
+
+
+def understood(event: Event) -> Event | None:
+    """The event without the fields that this contract does not know; None where it does not know the type.
+
+    Values are left as they are: judging them is the reader's part.
+
+    >>> sent = {"id": "1", "source": "/x", "type": "rating.given", "time": "2026-06-01T08:00:00Z", "subject": "t"}
+    >>> understood(Event.model_validate(sent | {"data": {"trip_id": "t", "stars": 9, "mood": "fine"}})).data
+    {'trip_id': 't', 'stars': 9}
+    """
+    if event.type not in PAYLOADS:
+        return None
+    data = _known(event.data, PAYLOADS[event.type])
+    return event if data == event.data else event.model_copy(update={"data": data})
+
+
+def _known(value: Any, kind: Any) -> Any:
+    """JSON without the fields that `kind`, a wire model or a container of them, does not have."""
+    origin, inner = get_origin(kind), [item for item in get_args(kind) if item is not NoneType]
+    if origin is None and isinstance(value, dict):
+        fields = _fields(kind)
+        return {name: _known(it, fields[name]) if fields[name] else it for name, it in value.items() if name in fields}
+    if origin is Annotated or (origin in (Union, UnionType) and len(inner) == 1):
+        return _known(value, inner[0])
+    if origin is list and isinstance(value, list):
+        return [_known(item, inner[0]) for item in value]
+    if origin is dict and isinstance(value, dict):
+        return {key: _known(item, inner[1]) for key, item in value.items()}
+    return value
+
+
+@cache
+def _fields(model: type[Wire]) -> dict[str, Any]:
+    """A model's fields: the annotation where wire models lie within, else None."""
+    kinds = {name: field.annotation for name, field in model.model_fields.items()}
+    return {name: kind if _holds_wire(kind) else None for name, kind in kinds.items()}
+
+
+def _holds_wire(kind: Any) -> bool:
+    if get_origin(kind) is None:
+        return isinstance(kind, type) and issubclass(kind, Wire)
+    return any(_holds_wire(item) for item in get_args(kind))

@@ -105,9 +105,9 @@ class ServingClient:
 
 
 def read_answer(body: bytes, trip_id: str) -> Answered | Unanswered:
-    """Check an answer against the contract and the trip it is for."""
+    """Check an answer against the contract and the trip it is for. Fields that a newer serving added are passed over."""
     try:
-        estimates = EstimatesAnswer.model_validate_json(body).estimates
+        estimates = EstimatesAnswer.model_validate_json(body, extra="ignore").estimates
     except ValidationError as error:
         first = error.errors()[0]
         return Unanswered("wrong", f"{'.'.join(map(str, first['loc'])) or 'body'}: {first['msg']}"[:200])
