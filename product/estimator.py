@@ -105,7 +105,7 @@ class ServingClient:
 
 
 def read_answer(body: bytes, trip_id: str) -> Answered | Unanswered:
-    """Check an answer against the contract and the trip it is for. Fields that a newer serving added are passed over."""
+    """Check an answer against the contract and the trip it is for; what a newer serving added is passed over."""
     try:
         estimates = EstimatesAnswer.model_validate_json(body, extra="ignore").estimates
     except ValidationError as error:
