@@ -24,6 +24,7 @@ EstimateSource = Literal["model", "fallback"]
 
 VEHICLES: tuple[Vehicle, ...] = get_args(Vehicle)
 OUTCOMES: tuple[Outcome, ...] = get_args(Outcome)
+VERSION = "1.0.0"  # of the trip's definition: major when a reader or a writer of the last one would break
 LEVELS = (0.1, 0.5, 0.9)
 LABEL = "duration_min: minutes from booked_at to ended_at of a delivered trip"
 HIGHEST_ZONE = 1023
