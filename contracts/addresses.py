@@ -66,6 +66,11 @@ class Addresses(BaseSettings):
         return self.var / "bundles"
 
     @property
+    def measured(self) -> Path:
+        """Where checks leave what they measured of the requirements."""
+        return self.var / "measured"
+
+    @property
     def snapshots(self) -> Path:
         """Where snapshots lie."""
         return self.var / "snapshots"

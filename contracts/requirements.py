@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Iterator
+from datetime import date
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from contracts.problems import TandemError
 from contracts.trips import Team
 
 RECORD = Path(__file__).with_name("requirements.toml")
-CheckKind = Literal["gate", "load test", "monitor", "system test", "intake", "policy"]
+CheckKind = Literal["gate", "load test", "monitor", "policy", "intake", "system test", "browser test"]
+Quality = Literal[
+    "loss", "coverage", "fairness", "robustness", "explainability", "latency", "throughput", "memory", "size",
+    "training time", "freshness", "privacy", "security", "usability", "data quantity", "data quality", "availability",
+    "cost", "reproducibility",
+]  # fmt: skip
+CHECKLIST: tuple[Quality, ...] = get_args(Quality)
+
+
+FOLDERS = {"platform": "deploy", "city": "data"}  # teams whose charter lies in a folder of another name
 
 
 class BadRecord(TandemError):
@@ -25,11 +35,15 @@ class _Entry(BaseModel):
 
 
 class Requirement(_Entry):
-    """One agreed quality with its limit, in `unit`, for `population`. A monitor judges the `newest` of them."""
+    """One agreed quality with its limit, in `unit`, for `population`. A monitor judges the `newest` of them.
+
+    `saboteurs` are the seeded faults of `make prove` under which it must go red; `offers` tells the negotiation, each
+    line opening with the team that speaks, the last what was agreed on that date.
+    """
 
     id: str
     statement: str
-    quality: str
+    quality: Quality
     owner: Team
     asked_by: Team
     derived_from: str | None = None
@@ -41,12 +55,26 @@ class Requirement(_Entry):
     at_most: float | None = None
     population: str
     newest: int | None = None
-    checked_by: list[CheckKind]
+    checked_by: Annotated[list[CheckKind], Field(min_length=1)]
+    saboteurs: list[str]
+    offers: Annotated[list[str], Field(min_length=1)]
+    agreed: date
+    review: date
 
     @model_validator(mode="after")
     def _has_a_limit(self) -> Self:
         if self.at_least is None and self.at_most is None:
             raise ValueError(f"requirement {self.id} has neither at_least nor at_most: give it a limit")
+        return self
+
+    @model_validator(mode="after")
+    def _is_agreed(self) -> Self:
+        spoke = {offer.partition(":")[0] for offer in self.offers}
+        silent = {self.owner, self.asked_by} - spoke
+        if silent or not spoke <= set(get_args(Team)):
+            raise ValueError(f"requirement {self.id}: its offers lack a line of {sorted(silent)} or name no team")
+        if self.review <= self.agreed:
+            raise ValueError(f"requirement {self.id}: review {self.review} is not after agreed {self.agreed}")
         return self
 
     def passes(self, measured: float) -> bool:
@@ -58,6 +86,18 @@ class Requirement(_Entry):
     def fails_for_sure(self, low: float, high: float) -> bool:
         """Whether the whole interval [low, high] of a measured value lies outside the limit."""
         return (self.at_least is not None and high < self.at_least) or (self.at_most is not None and low > self.at_most)
+
+    @property
+    def runbook(self) -> str:
+        """Where the owner says what to do when it is missed."""
+        return f"{FOLDERS.get(self.owner, self.owner)}/README.md"
+
+    def missed(self, measured: float) -> str:
+        """What a failing check prints: the limit, the value at fault, who answers for it and where to look."""
+        return (
+            f"{self.id}: {self.statement}; measured {measured:,.4g}, limit {self.limit}; "
+            f"owner {self.owner}, runbook {self.runbook}"
+        )
 
     @property
     def lookback(self) -> int:
@@ -91,6 +131,16 @@ class Requirement(_Entry):
         return self.at_least
 
 
+class Waiver(_Entry):
+    """A quality that no requirement covers for now: who answers for that, why, and until when."""
+
+    quality: Quality
+    owner: Team
+    reason: str
+    agreed: date
+    expires: date
+
+
 class Load(_Entry):
     """A load that requirements name as their population: constant arrivals after a warm-up."""
 
@@ -114,6 +164,7 @@ class PolicyFigures(_Entry):
     least_pairs: int
     most_pairs: int
     loss_clip_min: float
+    group_outcomes: int
     audit_share: float
 
 
@@ -121,6 +172,7 @@ class Requirements(_Entry):
     """The whole record. `record["estimate-latency-p95"].ceiling` is a limit."""
 
     requirement: list[Requirement]
+    waiver: list[Waiver]
     load: dict[str, Load]
     policy: PolicyFigures
 
@@ -134,6 +186,29 @@ class Requirements(_Entry):
                 raise ValueError(f"requirement {item.id} derives from {item.derived_from}, which does not exist")
         return self
 
+    @model_validator(mode="after")
+    def _every_quality_is_answered_for(self) -> Self:
+        covered = {item.quality for item in self.requirement}
+        for waiver in self.waiver:
+            if waiver.quality in covered:
+                raise ValueError(f"quality {waiver.quality} has a requirement and a waiver: take the waiver out")
+        if missing := [name for name in CHECKLIST if name not in covered | {item.quality for item in self.waiver}]:
+            raise ValueError(f"no requirement and no waiver for {', '.join(missing)}: agree on one")
+        return self
+
+    def overdue(self, today: date) -> list[str]:
+        """What has passed its date by `today`: expired waivers and reviews that did not happen, a line each."""
+        waivers = [
+            f"the waiver for {item.quality} expired on {item.expires}: owner {item.owner} sets a limit or renews it"
+            for item in self.waiver
+            if item.expires < today
+        ]
+        return waivers + [
+            f"requirement {item.id} was to be reviewed by {item.review}: owner {item.owner} and {item.asked_by} meet"
+            for item in self.requirement
+            if item.review < today
+        ]
+
     def __getitem__(self, requirement_id: str) -> Requirement:
         for item in self.requirement:
             if item.id == requirement_id:
@@ -146,12 +221,30 @@ class Requirements(_Entry):
 
 
 def load(path: Path = RECORD) -> Requirements:
-    """Read the record. Raises `BadRecord`, naming the entry at fault."""
+    """Read the record. Raises `BadRecord`, naming file, line and entry at fault."""
+    text = path.read_text()
     try:
-        return Requirements.model_validate(tomllib.loads(path.read_text()))
+        return Requirements.model_validate(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise BadRecord(f"{path.name}: {error}") from error
+        raise BadRecord(f"{path.name}: {error}: mend the line") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise BadRecord(f"{path.name}: {where}: {first['msg']}, got {first['input']!r:.80}") from error
+        message = f"{path.name}:{_line(text, first['loc'])}: {where}: {first['msg']}"
+        given = "" if isinstance(first["input"], dict | list) else f", got {first['input']!r:.80}"
+        raise BadRecord(f"{message}{given}: see the head of the file for what each field means") from error
+
+
+def _line(text: str, location: tuple[int | str, ...]) -> int:
+    """The line at which the entry that `location` leads to starts, or its field where that is there."""
+    table, rest = location[0] if location else "", location[1:]
+    heads = [n for n, line in enumerate(text.splitlines(), 1) if line.startswith((f"[[{table}]]", f"[{table}"))]
+    if not heads or not rest:
+        return heads[0] if heads else 1
+    at, field = (heads[rest[0]], rest[1:]) if isinstance(rest[0], int) else (heads[0], rest)
+    for number, line in enumerate(text.splitlines()[at:], at + 1):
+        if line.startswith("["):
+            break
+        if field and line.startswith(f"{field[0]} ="):
+            return number
+    return at

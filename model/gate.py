@@ -23,11 +23,14 @@ class CannotJudge(TandemError):
 
 @dataclass(frozen=True)
 class Measured:
-    """What the gate reads. `since_change` is the number of delivered trips since the change, `how` says what of them
-    was made of; both are None without a change."""
+    """What the gate reads. `blind_ratio` is the loss with rain and temperature taken away over the loss with them,
+    `weekly_rows` the delivered trips a week by zone group. `since_change` is the number of delivered trips since the
+    change, `how` says what of them was made of; both are None without a change."""
 
     overall: Slice
     groups: dict[str, Slice]
+    blind_ratio: float
+    weekly_rows: dict[str, float]
     training_s: float
     bundle_bytes: int
     since_change: int | None = None
@@ -35,15 +38,15 @@ class Measured:
 
 
 def judge(measured: Measured, record: Requirements) -> list[GateResult]:
-    """One verdict per requirement of model's that the gate checks; one per zone group where it is about groups."""
-    asked = [item for item in record.all() if item.owner == "model" and "gate" in item.checked_by]
+    """One verdict per requirement that the gate checks; one per zone group where it is about groups' coverage."""
+    asked = [item for item in record.all() if "gate" in item.checked_by]
     return [result for item in asked for result in _judge(item, measured, record)]
 
 
-def reasons(results: list[GateResult]) -> list[str]:
+def reasons(results: list[GateResult], record: Requirements) -> list[str]:
     """Why a release is refused, one line for each failed verdict; empty when all passed."""
     return [
-        f"{item.requirement}: measured {item.measured:.4g}, limit {item.limit}{f' ({item.note})' * bool(item.note)}"
+        f"{record[item.requirement].missed(item.measured)}{f' ({item.note})' * bool(item.note)}"
         for item in results
         if not item.passed
     ]
@@ -54,12 +57,12 @@ def _judge(item: Requirement, measured: Measured, record: Requirements) -> Itera
         return GateResult(requirement=item.id, limit=item.limit, measured=value, passed=passed, note=note)
 
     if item.id.startswith("group-coverage"):
-        enough = record["group-outcomes"].floor
+        enough = record.policy.group_outcomes
         for name, found in measured.groups.items():
             share = getattr(found, item.metric)
             low, high = interval(share, found.rows)
             if found.rows < enough:
-                yield verdict(share, True, f"{name}: not enough truth, {found.rows} of {enough:g} trips")
+                yield verdict(share, True, f"{name}: not enough truth, {found.rows} of {enough} trips")
             else:
                 yield verdict(
                     share, not item.fails_for_sure(low, high), f"{name}: 95% interval {low:.3f} to {high:.3f}"
@@ -71,10 +74,14 @@ def _judge(item: Requirement, measured: Measured, record: Requirements) -> Itera
         case "pinball_ratio":
             ratio = measured.overall.pinball_min / measured.overall.heuristic_pinball_min
             yield verdict(ratio, item.passes(ratio))
-        case "group_outcomes":
-            fewest = min(found.rows for found in measured.groups.values())
-            judged = sum(item.passes(found.rows) for found in measured.groups.values())
-            yield verdict(fewest, True, f"{judged} of {len(measured.groups)} zone groups judged; this is the smallest")
+        case "pinball_ratio_without_weather":
+            yield verdict(measured.blind_ratio, item.passes(measured.blind_ratio))
+        case "rows_per_week":
+            rows = sum(measured.weekly_rows.values())
+            yield verdict(rows, item.passes(rows))
+        case "least_group_rows_per_week":
+            name, rows = min(measured.weekly_rows.items(), key=lambda found: found[1])
+            yield verdict(rows, item.passes(rows), name)
         case "outcomes_since_change":
             if measured.since_change is not None:
                 yield verdict(measured.since_change, item.passes(measured.since_change), measured.how)

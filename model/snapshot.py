@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -67,6 +67,14 @@ class Snapshot:
         if self.made.change_at is None:
             return np.zeros(len(self.trips), dtype=bool)
         return (self.trips.requested_at >= self.made.change_at.astimezone(UTC)).to_numpy()
+
+    def weekly_rows(self) -> dict[str, float]:
+        """Delivered trips a week by zone group, those without any among them; the mean over the snapshot's weeks."""
+        weeks = (self.made.last_requested_at - self.made.first_requested_at) / timedelta(weeks=1)
+        return {
+            group: float((self.trips.group == group).sum()) / max(weeks, 1e-9)
+            for group in sorted({zone.group for zone in self.zones})
+        }
 
 
 def read(folder: Path) -> Snapshot:

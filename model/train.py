@@ -18,21 +18,24 @@ from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from contracts import requirements
+from contracts import measurements, requirements
 from contracts.bundle import BundleRefused, BundleReleased, Evidence, GateResult, Lineage, Manifest
 from contracts.clock import Clock, real_time
+from contracts.measurements import Measurement
 from contracts.problems import TandemError
 from contracts.trips import fingerprint
 from model import gate
 from model.bundle import code_revision, golden_trips, libraries, seal
 from model.candidate import Candidate, propose
-from model.evaluation import by_group, measure
+from model.evaluation import by_group, measure, pinball_min
 from model.export import export, probe
+from model.network import predict
 from model.releases import released
 from model.settings import REFUSED, Settings
 from model.snapshot import Snapshot, read
@@ -82,18 +85,24 @@ def train(
 
         def evidence(bundle_bytes: int) -> Evidence:
             found = evaluate(candidate, training_s, bundle_bytes, difference)
-            verdicts = gate.judge(
-                gate.Measured(
-                    found.overall, found.zone_groups, training_s, bundle_bytes, candidate.since_change, candidate.how
-                ),
-                record,
+            measured = gate.Measured(
+                found.overall,
+                found.zone_groups,
+                blind_ratio(candidate),
+                snapshot.weekly_rows(),
+                training_s,
+                bundle_bytes,
+                candidate.since_change,
+                candidate.how,
             )
+            verdicts = gate.judge(measured, record)
             return found.model_copy(update={"gate": verdicts})
 
         waiting_room = bundles.parent / "candidates"  # what the gate refuses stays here, for people to look at
         folder, found = seal(waiting_room, bundles, onnx_file, golden, manifest, evidence)
     show(found.gate, console)
-    why = gate.reasons(found.gate)
+    keep_measured(found.gate, settings.measured)
+    why = gate.reasons(found.gate, record)
     if why:
         refused = BundleRefused(decision_id=decision, reasons=why, gate=found.gate)
         return refused, partial(track, settings.mlflow_uri, snapshot, candidate, found, folder, released=False)
@@ -117,6 +126,35 @@ def evaluate(candidate: Candidate, training_s: float, bundle_bytes: int, differe
         bundle_bytes=bundle_bytes,
         onnx_matches_torch_min=difference,
         gate=[],
+    )
+
+
+def blind_ratio(candidate: Candidate) -> float:
+    """Loss on the held-out trips with rain and temperature taken away, over the loss with them."""
+    test = candidate.test
+    blinded = test.inputs | {name: np.full_like(test.inputs[name], np.nan) for name in ("rain_mm_h", "temperature_c")}
+    blind, seeing = (
+        pinball_min(predict(candidate.network, inputs), test.duration_min).mean() for inputs in (blinded, test.inputs)
+    )
+    return float(blind / seeing)
+
+
+def keep_measured(verdicts: Sequence[GateResult], folder: Path) -> None:
+    """Leave the gate's verdicts where every check of requirements leaves its own."""
+    at = measurements.now()
+    measurements.keep(
+        (
+            Measurement(
+                requirement=item.requirement,
+                check="gate",
+                value=item.measured,
+                passed=item.passed,
+                at=at,
+                note=item.note,
+            )
+            for item in verdicts
+        ),
+        folder,
     )
 
 

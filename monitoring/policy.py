@@ -229,7 +229,7 @@ def _told(duel: Duel, record: Requirements) -> str:
 
 def _objections(duel: Duel, record: Requirements) -> tuple[str, ...]:
     """What speaks against a challenger's own quality on its pairs, surely."""
-    alpha, enough = record.policy.verdict_alpha, record["group-outcomes"]
+    alpha, enough = record.policy.verdict_alpha, record.policy.group_outcomes
     found = []
 
     def check(counted: Tally, requirement_id: str, where: str) -> None:
@@ -239,7 +239,7 @@ def _objections(duel: Duel, record: Requirements) -> tuple[str, ...]:
 
     check(duel.tally, "coverage-p90", "of its pairs")
     for group, counted in duel.groups.items():
-        if enough.passes(counted.of):
+        if counted.of >= enough:
             check(counted, "group-coverage-p90", f"in {group}")
     check(duel.audit_tally, "coverage-p90", "of the audit's trips")
     if duel.audit_loses >= _odds_needed(record):

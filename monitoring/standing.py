@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -66,7 +65,7 @@ def standing(evidence: Evidence, record: Requirements, stalest_s: float = 0.0) -
 
     `stalest_s` is wall time, measured by who looks: seconds since the feed silent for longest last answered.
     """
-    enough, alpha = int(record["group-outcomes"].floor), record.policy.verdict_alpha
+    enough, alpha = record.policy.group_outcomes, record.policy.verdict_alpha
     groups, rows = evidence.held.groups, evidence.health.quarantined
 
     def share(measured: Share, needed: int = enough, note: str = "") -> _Measured:
@@ -80,7 +79,6 @@ def standing(evidence: Evidence, record: Requirements, stalest_s: float = 0.0) -
         "coverage-p90": [share(evidence.held.overall.p90)],
         "coverage-band": [share(evidence.held.overall.band)],
         "group-coverage-p90": [share(held.p90, note=group) for group, held in groups.items()],
-        "group-outcomes": [_Measured(held.of, (0, math.inf), held.of, enough, group) for group, held in groups.items()],
         "outcome-join": [share(evidence.joined, needed=1)],
         "feed-freshness": [exact(stalest_s)],
         "quarantine-share": [exact(rows.value, rows.of)],

@@ -254,7 +254,7 @@ def with_policy(**figures):
         ("the challenger wins", with_policy(verdict_alpha=0.0001), "nothing"),
         ("it had its chance", with_policy(most_pairs=100_000), "nothing"),
         ("one was just refused", with_policy(closing_min=0), "retrain"),
-        ("a small group proves nothing", with_limit("group-outcomes", at_least=50), "nothing"),
+        ("a small group proves nothing", with_policy(group_outcomes=50), "nothing"),
     ],
 )
 def test_limits_come_from_the_record(case, record, kind):

@@ -1,0 +1,50 @@
+"""What the checks of requirements last measured: one small file for each requirement and kind of check.
+
+Whoever checks leaves it in `var/measured/`; `make requirements` and monitoring's page read it beside live figures.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from contracts.requirements import CheckKind
+from contracts.trips import Instant, Wire
+
+
+class Measurement(Wire):
+    """One verdict: what `check` measured of a requirement, at wall time `at`. `note` says of what."""
+
+    requirement: str
+    check: CheckKind
+    value: float
+    passed: bool
+    at: Instant
+    note: str = ""
+
+
+def now() -> datetime:
+    """Wall time, UTC."""
+    return datetime.now(UTC)
+
+
+def keep(found: Iterable[Measurement], folder: Path) -> None:
+    """Leave the newest verdicts. Of several on one requirement a failed one counts, else the last."""
+    worst: dict[tuple[str, str], Measurement] = {}
+    for item in found:
+        key = (item.requirement, item.check)
+        if key not in worst or worst[key].passed:
+            worst[key] = item
+    folder.mkdir(parents=True, exist_ok=True)
+    for item in worst.values():
+        file = folder / f"{item.requirement}.{item.check.replace(' ', '-')}.json"
+        part = file.with_suffix(f".{os.getpid()}.part")
+        part.write_text(item.model_dump_json(indent=1))
+        part.replace(file)
+
+
+def kept(folder: Path) -> list[Measurement]:
+    """Every verdict that lies there, by requirement and kind of check; nothing where there is no folder."""
+    return [Measurement.model_validate_json(file.read_bytes()) for file in sorted(folder.glob("*.json"))]
