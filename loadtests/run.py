@@ -19,6 +19,7 @@ import psutil  # type: ignore[import-untyped]
 from locust.env import Environment
 from rich.console import Console
 
+from contracts import measurements
 from contracts.clock import Clock
 from contracts.problems import TandemError
 from contracts.requirements import Load, load
@@ -84,8 +85,9 @@ def measure(settings: TrafficSettings, launcher: psutil.Process, steady: Load) -
         gevent.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
     ran = _histogram(settings).since(before)
     by_serving = report.Latency("by serving", ran.total, 1000 * ran.quantile(0.95), 1000 * ran.quantile(0.99))
-    estimates = (by_serving, _seen(environment, "estimate", "by a client"))
-    measured = report.Measured(_seen(environment, "quote", "quotes"), SteadyQuotes.by_model, estimates, memory)
+    by_client = _seen(environment, "estimate", "by a client")
+    quotes = _seen(environment, "quote", "quotes")
+    measured = report.Measured(quotes, SteadyQuotes.by_model, by_serving, by_client, memory)
     runner.quit()
     return measured
 
@@ -129,8 +131,9 @@ def main() -> int:
                 measured = measure(settings, launcher, steady)
         except TandemError as error:
             sys.exit(str(error))
-    lines = report.verdicts(measured, record)
-    report.publish(lines, measured, Path("reports"))
+    lines = report.verdicts(measured, record, steady)
+    report.publish(lines, measured, Path("reports"), record)
+    measurements.keep(report.measurements_of(lines, record), TrafficSettings().measured)
     return 0 if all(line.passed for line in lines) else 1
 
 
