@@ -29,7 +29,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What one run measured: whole quotes, estimates as serving and a client saw them, and MB per serving worker's process id."""
+    """What one run measured: whole quotes, estimates as serving and a client saw them, MB per serving worker by pid."""
 
     quotes: Latency
     quotes_by_model: int
