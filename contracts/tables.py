@@ -5,20 +5,139 @@ The schema states what one row must be; rules across rows or fields are batch ru
 
 from __future__ import annotations
 
+import re
 import types
 import typing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from types import NoneType
 from typing import Any, Literal, Union, get_args, get_origin
 from zoneinfo import ZoneInfo
 
 import annotated_types
 import pandera.polars as pa
 import polars as pl
+from pandera.errors import SchemaErrors
 from pydantic import AwareDatetime, BaseModel
 from pydantic.fields import FieldInfo
 
-from contracts.trips import MODEL_INPUTS, VEHICLES, CompletedTrip
+from contracts.trips import INSTANT, MODEL_INPUTS, VEHICLES, CompletedTrip
 
 TIME = pl.Datetime("us", "UTC")
+ROW = "row_number"  # ties a row of a table to the row as it came
+_INSTANT = re.compile(INSTANT)
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What is wrong with a row: `rule` is the field and what it breaks, `value` the value at fault."""
+
+    rule: str
+    value: Any
+
+
+def read(
+    rows: Sequence[Mapping[str, Any]], model: type[BaseModel] = CompletedTrip
+) -> tuple[pl.DataFrame, dict[int, Fault]]:
+    """Rows as JSON carries them as a typed table, and by row number why the others cannot be in one.
+
+    The table has `ROW`, then the model's columns in order; a field left out has its default. It is typed, not yet
+    judged: `faults` does that. A type that polars would bend ("5" or true for a 5, half a microsecond) is refused.
+    """
+    refused: dict[int, Fault] = {}
+    names = set(model.model_fields)
+    for number, row in enumerate(rows):
+        if not row.keys() <= names:
+            refused[number] = Fault("unknown_field", {name: row[name] for name in row if name not in names})
+    kinds = dtypes(model)
+    table = pl.DataFrame(
+        [_series(rows, name, field, kinds[name], refused) for name, field in model.model_fields.items()]
+    ).with_row_index(ROW)
+    return table.filter(~pl.col(ROW).is_in(list(refused))), refused
+
+
+def _series(
+    rows: Sequence[Mapping[str, Any]], name: str, field: FieldInfo, kind: Any, refused: dict[int, Fault]
+) -> pl.Series:
+    """One column; null, and an entry in `refused`, where a row has nothing that can be in it."""
+    values = [row.get(name, field.default) for row in rows]
+    plain, reader = _READERS[kind]
+    if set(map(type, values)) <= {plain, NoneType}:  # the usual column is read at once, twenty times quicker
+        with suppress(pl.exceptions.PolarsError, OverflowError, UnicodeEncodeError):
+            return _times(name, values) if kind == TIME else pl.Series(name, values, kind)
+    cells: list[Any] = []
+    for number, value in enumerate(values):
+        try:
+            cells.append(None if value is None else reader(value))  # whether null is allowed is the schema's question
+        except (ValueError, OverflowError):
+            rule, shown = ("type", value) if name in rows[number] else ("missing", None)
+            refused.setdefault(number, Fault(f"{name}.{rule}", shown))
+            cells.append(None)
+    return pl.Series(name, cells, kind)
+
+
+def _times(name: str, texts: list[str | None]) -> pl.Series:
+    found = pl.Series(name, texts, pl.String)
+    if not found.str.contains(INSTANT).all():
+        raise pl.exceptions.InvalidOperationError("not all are times")
+    return found.str.to_datetime("%+", time_unit="us", time_zone="UTC")
+
+
+def _whole(value: Any) -> int:
+    if type(value) is float and value.is_integer():
+        value = int(value)  # JSON knows one kind of number: 18.0 is 18
+    if type(value) is not int or not -(2**63) <= value < 2**63:
+        raise ValueError
+    return value
+
+
+def _real(value: Any) -> float:
+    if type(value) not in (int, float):
+        raise ValueError
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if type(value) is not str:
+        raise ValueError
+    value.encode()  # half a surrogate pair is no text
+    return value
+
+
+def _truth(value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError
+    return value
+
+
+def _time(value: Any) -> datetime:
+    if type(value) is not str or not _INSTANT.fullmatch(value):
+        raise ValueError
+    return datetime.fromisoformat(value).astimezone(UTC)
+
+
+_READERS: dict[Any, tuple[type, Callable[[Any], Any]]] = {
+    pl.Int64: (int, _whole), pl.Float64: (float, _real), pl.String: (str, _text), pl.Boolean: (bool, _truth),
+    TIME: (str, _time),
+}  # fmt: skip
+
+
+def faults(table: pl.DataFrame, model: type[BaseModel] = CompletedTrip) -> dict[int, Fault]:
+    """The first fault that the schema finds in each row of a typed table, by its `ROW`."""
+    try:
+        schema(model).validate(table.drop(ROW), lazy=True)
+    except SchemaErrors as error:
+        cases = error.failure_cases.group_by("index", maintain_order=True).first()
+        if cases["index"].null_count():  # not a fault of a row: the table itself was made wrongly
+            raise
+        numbers = table[ROW].gather(cases["index"])
+        return {
+            number: Fault(f"{case['column']}.{case['check']}", case["failure_case"])
+            for number, case in zip(numbers, cases.iter_rows(named=True), strict=True)
+        }
+    return {}
 
 
 def _plain(annotation: Any) -> tuple[Any, list[Any], bool]:

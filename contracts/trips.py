@@ -15,7 +15,17 @@ from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
-from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, Strict, WithJsonSchema
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidatorFunctionWrapHandler,
+    WithJsonSchema,
+    WrapValidator,
+)
 
 Team = Literal["product", "data", "model", "serving", "monitoring", "city", "platform"]
 Vehicle = Literal["bike", "scooter", "van", "car"]
@@ -71,16 +81,17 @@ INSTANT = (
 _INSTANT = re.compile(INSTANT)
 
 
-def _instant(value: Any) -> Any:
+def _instant(value: Any, read: ValidatorFunctionWrapHandler) -> Any:
+    instant = read(value)  # first, for its own words about a missing offset or a 30th of February
     if isinstance(value, datetime) or (isinstance(value, str) and _INSTANT.fullmatch(value)):
-        return value
+        return instant
     raise ValueError("must be an ISO 8601 time with seconds and an offset, as text: 2026-06-01T08:30:00+02:00")
 
 
 number = BeforeValidator(_number)
 Instant = Annotated[
     AwareDatetime,
-    BeforeValidator(_instant),
+    WrapValidator(_instant),
     WithJsonSchema({"type": "string", "format": "date-time", "pattern": INSTANT}),
 ]
 TripId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]

@@ -10,30 +10,21 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from types import NoneType
 from typing import Any
 
 import polars as pl
-from pandera.errors import SchemaErrors
 from pydantic import ValidationError
 
+from contracts import tables
 from contracts.requirements import Requirement
 from contracts.snapshots import BatchJudged
-from contracts.tables import TIME, dtypes, schema
+from contracts.tables import ROW, Fault
 from contracts.trips import CompletedTrip, columns
 from data.batch_rules import ZoneReference
 from data.quarantine import Refused
 
 Row = dict[str, Any]
 Known = Callable[[Sequence[str]], Collection[str]]
-ROW = "row_number"  # ties a row of the frame to the row as it came
-PYTHON_TYPES: dict[Any, set[type]] = {
-    pl.Int64: {int},
-    pl.Float64: {float, int, NoneType},
-    pl.String: {str, NoneType},
-    pl.Boolean: {bool},
-    TIME: {str, NoneType},
-}
 SLACK = timedelta(hours=1)  # a warm start resumes a little before the last event: the future begins later than that
 ROUNDING_MIN = 1 / 60
 MAY_MISS = [
@@ -72,7 +63,8 @@ class Intake:
 
     def judge(self, batch_id: str, rows: Sequence[Row], known: Known = nothing_known) -> Verdict:
         """Judge rows as they came over the wire. `known` answers which of some trip ids were accepted before."""
-        frame, refused = _read(rows)
+        frame, unreadable = tables.read(rows)
+        refused = [_refused(rows[number], fault) for number, fault in unreadable.items()]
         return self.judge_frame(batch_id, frame, rows.__getitem__, known, refused)
 
     def judge_frame(
@@ -85,7 +77,9 @@ class Intake:
     ) -> Verdict:
         """Judge rows already in a frame with the contract's columns and `ROW`; `row` answers a row as it came."""
         refused = list(refused)
-        sound = self._keep_schema(frame, row, refused)
+        broken = tables.faults(frame)
+        refused += [_refused(row(number), fault) for number, fault in broken.items()]
+        sound = frame.filter(~pl.col(ROW).is_in(list(broken)))
         sound = keep(sound, self._row_rules(), row, refused)
         # Duplicates come last: the broken copy of a trip must not cost its sound one.
         before = list(known(sound["trip_id"].to_list()))
@@ -106,21 +100,6 @@ class Intake:
             missing_share={name: frame[name].is_null().mean() for name in MAY_MISS} if frame.height else {},
         )
         return Verdict(accepted, refused, judged)
-
-    def _keep_schema(self, frame: pl.DataFrame, row: Callable[[int], Row], refused: list[Refused]) -> pl.DataFrame:
-        """The rows that the contract's table schema accepts; pydantic, the schema's twin, names what is wrong."""
-        try:
-            schema().validate(frame.drop(ROW), lazy=True)
-        except SchemaErrors as error:
-            cases = error.failure_cases.group_by("index", maintain_order=True).first()
-            if cases["index"].null_count():  # not a fault of a row: the frame itself was made wrongly
-                raise
-            numbers = frame[ROW].gather(cases["index"])
-            for number, case in zip(numbers, cases.iter_rows(named=True), strict=True):
-                rule, value = _fault(row(number)) or (f"{case['column']}.{case['check']}", case["failure_case"])
-                refused.append(Refused(rule, value, row(number)))
-            return frame.filter(~pl.col(ROW).is_in(numbers.implode()))
-        return frame
 
     def _row_rules(self) -> dict[str, tuple[pl.Expr, list[str]]]:
         """Rules across the fields of one row: what breaks it, and which fields to show."""
@@ -167,45 +146,13 @@ def keep(
     return judged.filter(pl.col("rule").is_null()).drop("rule")
 
 
-def _read(rows: Sequence[Row]) -> tuple[pl.DataFrame, list[Refused]]:
-    """Wire rows as a frame, and those that can't be in one. A batch whose rows all have the right types is read by
-    column; any other is read row by row, about thirty times slower."""
-    frame = _by_column(rows)
-    if frame is not None:
-        return frame.with_row_index(ROW), []
-    refused, numbers, read = [], [], []
-    for number, row in enumerate(rows):
-        fault = _fault(row)
-        if fault is None:
-            numbers.append(number)
-            read.append(CompletedTrip.model_validate(row).model_dump())
-        else:
-            refused.append(Refused(*fault, row))
-    frame = pl.DataFrame(read, schema=dtypes())
-    return frame.insert_column(0, pl.Series(ROW, numbers, dtype=pl.UInt32)), refused
+def _refused(row: Row, fault: Fault) -> Refused:
+    """The row with its fault as the wire model, the schema's twin, names it."""
+    rule, value = _named(row) or (fault.rule, fault.value)
+    return Refused(rule, value, row)
 
 
-def _by_column(rows: Sequence[Row]) -> pl.DataFrame | None:
-    """The frame of rows that have all fields and plain types, else None. Polars would take "5" or true for a 5."""
-    types = dtypes()
-    if any(row.keys() != types.keys() for row in rows):
-        return None
-    cells = {name: [row[name] for row in rows] for name in types}
-    if any(not set(map(type, cells[name])) <= PYTHON_TYPES[kind] for name, kind in types.items()):
-        return None
-    wire = {name: pl.String if kind == TIME else kind for name, kind in types.items()}
-    times = [
-        pl.col(name).str.to_datetime("%+", time_unit="us", time_zone="UTC")
-        for name, kind in types.items()
-        if kind == TIME
-    ]
-    try:
-        return pl.DataFrame(cells, schema=wire).with_columns(times)
-    except (pl.exceptions.PolarsError, ValueError, OverflowError, TypeError):
-        return None
-
-
-def _fault(row: Row) -> tuple[str, Any] | None:
+def _named(row: Row) -> tuple[str, Any] | None:
     """The first fault of a row as the wire model sees it: rule and value."""
     try:
         CompletedTrip.model_validate(row)
