@@ -4,16 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
 
 from chassis.feed_store import CursorTooOld, FeedStore
 from chassis.problems import ProblemError, documented
 from contracts.feeds import EVENT_MEDIA_TYPE, LONGEST_WAIT_S, MOST_EVENTS, Event
 
 LOOK_AGAIN_S = 0.1  # how often a waiting request looks for new events
+
+
+class EventBatch(JSONResponse):
+    """A JSON batch of CloudEvents, each of them encoded already."""
+
+    media_type = EVENT_MEDIA_TYPE
+
+    def render(self, content: Sequence[str]) -> bytes:
+        return f"[{','.join(content)}]".encode()
 
 
 def feed_routes(*stores: FeedStore) -> APIRouter:
@@ -24,6 +35,7 @@ def feed_routes(*stores: FeedStore) -> APIRouter:
             f"/feeds/{store.feed}",
             _reader(store),
             methods=["GET"],
+            response_class=EventBatch,
             response_model=list[Event],
             responses=documented(410, 422),
             summary=f"Events of the {store.feed} feed after an id",
@@ -44,7 +56,7 @@ def _reader(store: FeedStore):  # type: ignore[no-untyped-def]  # FastAPI reads 
             except CursorTooOld as error:
                 raise ProblemError(410, "cursor-too-old", str(error)) from error
             if events or time.monotonic() >= patience:
-                return Response(f"[{','.join(events)}]", media_type=EVENT_MEDIA_TYPE)
+                return EventBatch(events)
             await asyncio.sleep(LOOK_AGAIN_S)
 
     return read_feed

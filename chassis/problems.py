@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 import math
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from contracts.problems import FieldFault, Problem, TandemError
 
 MEDIA_TYPE = "application/problem+json"
 LONGEST_VALUE = 200
+SOON_S = 2.0  # when to try again after a 503 whose error does not know
+log = logging.getLogger(__name__)
 
 
 class ProblemError(TandemError):
@@ -37,12 +42,14 @@ def answer(error: ProblemError, instance: str) -> Response:
         type=f"/problems/{error.slug}",
         title=error.slug.replace("-", " ").capitalize(),
         status=error.status,
-        detail=str(error),
-        instance=instance,
+        detail=_sendable(str(error)),
+        instance=_sendable(instance),
         errors=error.errors,
         retry_after_s=error.retry_after_s,
     )
     headers = {} if error.retry_after_s is None else {"Retry-After": str(math.ceil(error.retry_after_s))}
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
     return Response(problem.model_dump_json(exclude_none=True), error.status, headers, MEDIA_TYPE)
 
 
@@ -57,7 +64,7 @@ def faults(error: RequestValidationError) -> list[FieldFault]:
     found = []
     for fault in error.errors():
         place = ".".join(str(part) for part in fault["loc"] if part != "body") or "body"
-        found.append(FieldFault(field=place, value=_shown(fault.get("input")), rule=fault["msg"]))
+        found.append(FieldFault(field=_sendable(place), value=_shown(fault.get("input")), rule=_sendable(fault["msg"])))
     return found
 
 
@@ -67,8 +74,13 @@ def _shown(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
-    text = value if isinstance(value, str) else repr(value)
+    text = _sendable(value if isinstance(value, str) else repr(value))
     return text if len(text) <= LONGEST_VALUE else text[:LONGEST_VALUE] + "…"
+
+
+def _sendable(text: str) -> str:
+    r"""Text as UTF-8 can carry it: a caller may send half a surrogate pair as `"\ud800"`, and we must name it."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def translate_errors(app: FastAPI, statuses: Mapping[type[TandemError], int] | None = None) -> None:
@@ -81,8 +93,12 @@ def translate_errors(app: FastAPI, statuses: Mapping[type[TandemError], int] | N
 
     @app.exception_handler(TandemError)
     async def on_purpose(request: Request, error: TandemError) -> Response:
-        status = next((code for kind, code in table.items() if isinstance(error, kind)), 500)
-        return answer(ProblemError(status, _slug(type(error).__name__), str(error)), request.url.path)
+        status = next((code for kind, code in table.items() if isinstance(error, kind)), None)
+        if status is None:  # raised on purpose, but not for this caller: what it says may be none of their business
+            return await on_fault(request, error)
+        wait_s = SOON_S if status == 503 else None
+        problem = ProblemError(status, _slug(type(error).__name__), str(error), retry_after_s=wait_s)
+        return answer(problem, request.url.path)
 
     @app.exception_handler(RequestValidationError)
     async def on_bad_request(request: Request, error: RequestValidationError) -> Response:
@@ -95,7 +111,26 @@ def translate_errors(app: FastAPI, statuses: Mapping[type[TandemError], int] | N
 
     @app.exception_handler(HTTPException)
     async def on_http(request: Request, error: HTTPException) -> Response:
-        return answer(ProblemError(error.status_code, f"http-{error.status_code}", str(error.detail)), request.url.path)
+        response = answer(
+            ProblemError(error.status_code, f"http-{error.status_code}", str(error.detail)), request.url.path
+        )
+        response.headers.update(error.headers or {})
+        if error.status_code == 405:  # the router names the methods of one route only
+            response.headers["Allow"] = ", ".join(sorted(_methods_here(app, request)))
+        return response
+
+    @app.exception_handler(Exception)
+    async def on_fault(request: Request, error: Exception) -> Response:
+        reference = uuid.uuid4().hex[:12]
+        log.error("fault %s at %s %s", reference, request.method, request.url.path, exc_info=error)
+        detail = f"this is our fault, not yours: tell the service's owners {reference}, which their log has"
+        return answer(ProblemError(500, "fault", detail), request.url.path)
+
+
+def _methods_here(app: FastAPI, request: Request) -> set[str]:
+    """Every method that some route takes at the request's path."""
+    here = (route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE)
+    return {method for route in here for method in getattr(route, "methods", None) or ()}
 
 
 def _slug(name: str) -> str:

@@ -14,6 +14,7 @@ from threading import Thread
 
 import uvicorn
 from fastapi import FastAPI, Response
+from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from chassis.problems import ProblemError, documented, translate_errors
@@ -71,7 +72,7 @@ def make_app(
             raise ProblemError(503, "not-ready", reason, retry_after_s=1)
         return {"status": "ready"}
 
-    @app.get("/metrics", tags=["health"], response_class=Response)
+    @app.get("/metrics", tags=["health"], response_class=PlainTextResponse)
     async def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 

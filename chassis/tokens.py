@@ -7,9 +7,10 @@ import os
 import secrets
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
-from fastapi import Header
+from fastapi import Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from chassis.problems import ProblemError
 from contracts.problems import TandemError
@@ -41,12 +42,13 @@ def read_token(path: Path, role: Role) -> str:
     return token
 
 
-def requires(role: Role, token: str) -> Callable[[str | None], None]:
+def requires(role: Role, token: str) -> Callable[[HTTPAuthorizationCredentials | None], None]:
     """A FastAPI dependency: the caller must send `Authorization: Bearer <token of role>`."""
+    bearer = HTTPBearer(scheme_name=f"{role} token", auto_error=False)
 
-    def check(authorization: Annotated[str | None, Header()] = None) -> None:
-        sent = (authorization or "").removeprefix("Bearer ")
-        if not secrets.compare_digest(sent.encode(), token.encode()):
+    def check(sent: HTTPAuthorizationCredentials | None = Security(bearer)) -> None:
+        given = sent.credentials if sent else ""
+        if not secrets.compare_digest(given.encode(), token.encode()):
             raise ProblemError(401, "token-needed", f"this route needs the {role} token: Authorization: Bearer <token>")
 
     return check

@@ -16,6 +16,7 @@ from contracts.trips import (
     Vehicle,
     Wire,
     Zone,
+    number,
 )
 
 TripState = Literal["quoted", "booked", "picked_up", "delivered", "cancelled", "lost"]
@@ -81,7 +82,7 @@ class CourierReport(Wire):
 class Rating(Wire):
     """Body of `POST /api/trips/{trip_id}/rating`. The comment stays in product."""
 
-    stars: Annotated[int, Field(ge=1, le=5)]
+    stars: Annotated[int, Field(ge=1, le=5), number]
     comment: Annotated[str, Field(max_length=500)] = ""
 
 

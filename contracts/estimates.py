@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from contracts.trips import Instant, Minutes, TripId, TripRequest, Wire
+from contracts.trips import Instant, Minutes, TripId, TripRequest, Wire, number
 
 LARGEST_BATCH = 256
 
@@ -115,5 +115,5 @@ class RolloutCommand(Wire):
 
     action: Literal["challenge", "promote", "drop", "roll_back", "canary"]
     version: str | None = None
-    canary_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    canary_share: Annotated[float, Field(ge=0, le=1), number] = 0.0
     reason: Annotated[str, Field(min_length=3, max_length=500)]

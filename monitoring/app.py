@@ -10,6 +10,7 @@ from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
 from prometheus_client import CollectorRegistry
+from pydantic import Field
 
 from chassis.databases import open_database, reading
 from chassis.feed_routes import feed_routes
@@ -26,6 +27,7 @@ from monitoring.monitor import Monitor
 from monitoring.settings import Settings
 from monitoring.ticks import EVIDENCE, VERDICT
 
+DecisionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 SHOWN_TICKS = 192  # two city days of quarter hours
 
 
@@ -54,7 +56,7 @@ def add_pages(app: FastAPI, monitor: Monitor, clock: Clock) -> None:
     templates = Jinja2Templates(Path(__file__).with_name("templates"))
     templates.env.filters["city_time"] = lambda at: at.astimezone(clock.zone).strftime("%a %d %b %H:%M")
 
-    @app.get("/", response_class=HTMLResponse, tags=["pages"])
+    @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def status_page(request: Request) -> HTMLResponse:
         record, freshness = monitor.record, monitor.freshness()
         shown: dict[str, Any] = {"freshness": freshness, "stalest": record["feed-freshness"], "now": clock.now()}
@@ -64,7 +66,7 @@ def add_pages(app: FastAPI, monitor: Monitor, clock: Clock) -> None:
             shown["announced"] = pages.announced(tx, 5)
         return templates.TemplateResponse(request, "status.html", shown)
 
-    @app.get("/decisions", response_class=HTMLResponse, tags=["pages"])
+    @app.get("/decisions", response_class=HTMLResponse, include_in_schema=False)
     def decisions_page(request: Request) -> HTMLResponse:
         with reading(monitor.engine) as tx:
             return templates.TemplateResponse(request, "decisions.html", {"announced": pages.announced(tx, 200)})
@@ -103,7 +105,9 @@ def add_json(app: FastAPI, monitor: Monitor, staff_token: str) -> None:
 
     staff = Depends(requires("staff", staff_token))
 
-    @app.post("/v1/approvals/{decision_id}", tags=["monitoring"], dependencies=[staff], responses=documented(401, 409))
-    def approve(decision_id: str) -> dict[str, str]:
+    @app.post(
+        "/v1/approvals/{decision_id}", tags=["monitoring"], dependencies=[staff], responses=documented(401, 409, 422)
+    )
+    def approve(decision_id: DecisionId) -> dict[str, str]:
         monitor.announcer.approve(decision_id)
         return {"decision_id": decision_id, "state": "published"}

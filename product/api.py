@@ -10,6 +10,7 @@ from chassis.problems import documented
 from chassis.tokens import requires
 from contracts.bookings import CourierReport, Job, Quote, QuoteRequest, Rating, TripStatus
 from contracts.problems import TandemError
+from contracts.trips import TripId
 from product.conditions import NoMapYet, UnknownZone
 from product.desk import Desk
 from product.ledger import UnknownTrip
@@ -41,15 +42,15 @@ def api_routes(desk: Desk, courier_token: str) -> APIRouter:
         return await desk.quote(wish)
 
     @router.post("/trips/{trip_id}", tags=["customers"], responses=documented(404, 410))
-    def book(trip_id: str) -> TripStatus:
+    def book(trip_id: TripId) -> TripStatus:
         return desk.book(trip_id)
 
     @router.get("/trips/{trip_id}", tags=["customers"], responses=documented(404))
-    def track(trip_id: str) -> TripStatus:
+    def track(trip_id: TripId) -> TripStatus:
         return desk.status(trip_id)
 
     @router.post("/trips/{trip_id}/rating", tags=["customers"], responses=documented(404, 409))
-    def rate(trip_id: str, rating: Rating) -> TripStatus:
+    def rate(trip_id: TripId, rating: Rating) -> TripStatus:
         return desk.rate(trip_id, rating)
 
     @router.get("/courier/jobs", tags=["couriers"], dependencies=courier, responses=documented(401))
@@ -61,7 +62,7 @@ def api_routes(desk: Desk, courier_token: str) -> APIRouter:
     @router.post(
         "/courier/trips/{trip_id}/reports", tags=["couriers"], dependencies=courier, responses=documented(401, 404, 409)
     )
-    def report(trip_id: str, said: CourierReport) -> TripStatus:
+    def report(trip_id: TripId, said: CourierReport) -> TripStatus:
         return desk.report(trip_id, said)
 
     return router

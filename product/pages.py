@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from contracts.bookings import QuoteRequest, Rating
 from contracts.problems import TandemError
-from contracts.trips import VEHICLES, Vehicle
+from contracts.trips import VEHICLES, TripId, Vehicle
 from product.api import HTTP_STATUS
 from product.conditions import NoMapYet
 from product.desk import Desk
@@ -95,19 +95,19 @@ def page_routes(desk: Desk, staff_token: str) -> APIRouter:
         return page(template, city=desk.city.known().map, vehicles=VEHICLES, quote=shown)
 
     @router.post("/trips/{trip_id}/book")
-    def book(trip_id: str) -> Response:
+    def book(trip_id: TripId) -> Response:
         desk.book(trip_id)
         return RedirectResponse(f"/trips/{trip_id}", 303)
 
     @router.get("/trips/{trip_id}")
-    def track(request: Request, trip_id: str) -> Response:
+    def track(request: Request, trip_id: TripId) -> Response:
         trip, live = desk.status(trip_id), "HX-Request" in request.headers
         if live and trip.state not in OPEN_STATES:
             return Response(headers={"HX-Refresh": "true"})  # the last look: the whole page, which polls no more
         return page("_live.html" if live else "trip.html", trip=trip, zones=desk.city.zones())
 
     @router.post("/trips/{trip_id}/rating")
-    def rate(trip_id: str, stars: Annotated[int, Form()], comment: Annotated[str, Form()] = "") -> Response:
+    def rate(trip_id: TripId, stars: Annotated[int, Form()], comment: Annotated[str, Form()] = "") -> Response:
         desk.rate(trip_id, Rating(stars=stars, comment=comment))
         return RedirectResponse(f"/trips/{trip_id}", 303)
 
