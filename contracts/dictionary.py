@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from contracts.trips import LABEL, VERSION, Column, CompletedTrip, TripRequest, columns
+from contracts.trips import INSTANT, LABEL, VERSION, Column, CompletedTrip, TripRequest, columns
 
 HEADINGS = ("field", "value", "unit", "meaning", "owner", "known at", "personal", "missing", "model input",
             "drift watched", "fairness by")  # fmt: skip
+
+Kind = Literal["choice", "time", "text", "whole number", "number", "yes or no"]
+KINDS: dict[str, Kind] = {"string": "text", "integer": "whole number", "number": "number", "boolean": "yes or no"}
+LIMITS = {"minimum": "from", "exclusiveMinimum": "over", "maximum": "up to", "minLength": "from", "maxLength": "up to"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,13 @@ class Entry:
     values: dict[str, Any]
     nullable: bool
     required: bool
+
+    @property
+    def kind(self) -> Kind:
+        """What sort of value it holds."""
+        if "enum" in self.values:
+            return "choice"
+        return "time" if self.values.get("format") == "date-time" else KINDS[self.values["type"]]
 
 
 def entries(model: type[BaseModel] = CompletedTrip) -> list[Entry]:
@@ -42,16 +53,21 @@ def entries(model: type[BaseModel] = CompletedTrip) -> list[Entry]:
 
 def dictionary() -> str:
     """The dictionary as Markdown."""
-    rules = "|".join("---" for _ in HEADINGS)
+    rules = f"|{'---|' * len(HEADINGS)}"
     parts = [
         "# A trip, field by field",
-        f"Derived from `contracts/trips.py`, version {VERSION}; not for editing. "
-        f"A time is text with seconds and an offset. The label is {LABEL}.",
+        f"Derived from `contracts/trips.py`, version {VERSION}; not for editing. The label is {LABEL}.",
+        f"A time is text like 2026-06-01T08:30:00+02:00, of the form `{INSTANT}`.",
     ]
     for title, fields in _tables():
-        rows = [f"| {' | '.join(cell.replace('|', '&#124;') for cell in _cells(entry))} |" for entry in fields]
-        parts += [f"## {title}", "\n".join([f"| {' | '.join(HEADINGS)} |", f"|{rules}|", *rows])]
+        rows = [_row(_cells(entry)) for entry in fields]
+        parts += [f"## {title}", "\n".join([_row(HEADINGS), rules, *rows])]
     return "\n\n".join(parts) + "\n"
+
+
+def _row(cells: Sequence[str]) -> str:
+    escaped = [cell.replace("|", "\\|") for cell in cells]
+    return f"| {' | '.join(escaped)} |"
 
 
 def fragment() -> str:
@@ -77,32 +93,17 @@ def _tables() -> Iterator[tuple[str, list[Entry]]]:
 def _cells(entry: Entry) -> list[str]:
     column = entry.column
     return [
-        entry.name, _values(entry.values), column.unit, column.meaning, column.owner, column.known, column.personal,
+        entry.name, _values(entry), column.unit, column.meaning, column.owner, column.known, column.personal,
         column.missing, column.model_input or "no", "yes" if column.watched else "no", column.fairness_group or "-",
     ]  # fmt: skip
 
 
-def _values(values: dict[str, Any]) -> str:
-    """What a value may be, in words.
-
-    >>> _values({"type": "number", "exclusiveMinimum": 0, "maximum": 500})
-    'number over 0 up to 500'
-    """
-    if "enum" in values:
+def _values(entry: Entry) -> str:
+    """What a value may be, in words: number over 0 up to 500."""
+    values = entry.values
+    if entry.kind == "choice":
         return " or ".join(values["enum"])
-    if values.get("format") == "date-time":
-        return "time"
-    words = {
-        "minimum": "from",
-        "exclusiveMinimum": "over",
-        "maximum": "up to",
-        "minLength": "from",
-        "maxLength": "up to",
-    }
-    limits = [f"{word} {values[key]:g}" for key, word in words.items() if key in values]
-    plain = {"string": "text", "integer": "whole number", "boolean": "true or false"}.get(
-        values["type"], values["type"]
-    )
-    length = " characters" if values["type"] == "string" else ""
-    form = f" like {values['pattern']}" if "pattern" in values else ""
-    return (f"{plain} {' '.join(limits)}".rstrip()) + length + form
+    words = [entry.kind, *(f"{word} {values[key]:g}" for key, word in LIMITS.items() if key in values)]
+    if entry.kind == "text":
+        words += ["characters", f"like `{values['pattern']}`"] if "pattern" in values else ["characters"]
+    return " ".join(words)

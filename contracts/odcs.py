@@ -45,7 +45,7 @@ def odcs() -> dict[str, Any]:
 
 def _property(entry: Entry) -> dict[str, Any]:
     column, values = entry.column, entry.values
-    time = values.get("format") == "date-time"
+    time = entry.kind == "time"
     found: dict[str, Any] = {
         "name": entry.name,
         "logicalType": "timestamp" if time else values["type"],

@@ -65,7 +65,7 @@ def _series(
     values = [row.get(name, field.default) for row in rows]
     plain, reader = _READERS[kind]
     if set(map(type, values)) <= {plain, NoneType}:  # the usual column is read at once, twenty times quicker
-        with suppress(pl.exceptions.PolarsError, OverflowError, UnicodeEncodeError):
+        with suppress(pl.exceptions.PolarsError, TypeError, OverflowError, UnicodeEncodeError):
             return _times(name, values) if kind == TIME else pl.Series(name, values, kind)
     cells: list[Any] = []
     for number, value in enumerate(values):
@@ -132,10 +132,9 @@ def faults(table: pl.DataFrame, model: type[BaseModel] = CompletedTrip) -> dict[
         cases = error.failure_cases.group_by("index", maintain_order=True).first()
         if cases["index"].null_count():  # not a fault of a row: the table itself was made wrongly
             raise
-        numbers = table[ROW].gather(cases["index"])
         return {
-            number: Fault(f"{case['column']}.{case['check']}", case["failure_case"])
-            for number, case in zip(numbers, cases.iter_rows(named=True), strict=True)
+            table[ROW][index]: Fault(f"{column}.{check}", table[column][index])
+            for index, column, check in cases.select("index", "column", "check").iter_rows()
         }
     return {}
 
