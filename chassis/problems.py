@@ -116,7 +116,7 @@ def translate_errors(app: FastAPI, statuses: Mapping[type[TandemError], int] | N
         )
         response.headers.update(error.headers or {})
         if error.status_code == 405:  # the router names the methods of one route only
-            response.headers["Allow"] = ", ".join(sorted(_methods_here(app, request)))
+            response.headers["Allow"] = ", ".join(_methods_here(app, request))
         return response
 
     @app.exception_handler(Exception)
@@ -124,13 +124,18 @@ def translate_errors(app: FastAPI, statuses: Mapping[type[TandemError], int] | N
         reference = uuid.uuid4().hex[:12]
         log.error("fault %s at %s %s", reference, request.method, request.url.path, exc_info=error)
         detail = f"this is our fault, not yours: tell the service's owners {reference}, which their log has"
-        return answer(ProblemError(500, "fault", detail), request.url.path)
+        response = answer(ProblemError(500, "fault", detail), request.url.path)
+        response.headers["Connection"] = "close"  # the server drops it, and the caller's next request must not be on it
+        return response
 
 
-def _methods_here(app: FastAPI, request: Request) -> set[str]:
+def _methods_here(app: FastAPI, request: Request) -> list[str]:
     """Every method that some route takes at the request's path."""
-    here = (route for route in app.routes if route.matches(request.scope)[0] is not Match.NONE)
-    return {method for route in here for method in getattr(route, "methods", None) or ()}
+    return [
+        method
+        for method in ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in app.routes)
+    ]
 
 
 def _slug(name: str) -> str:
