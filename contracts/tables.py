@@ -198,13 +198,6 @@ def _column(field: FieldInfo) -> pa.Column:
         bool: pl.Boolean,
         AwareDatetime: TIME,
     }[plain]
-    if plain is float:
-        checks.append(
-            pa.Check(
-                lambda data: data.lazyframe.select(pl.col(data.key).is_finite()),
-                name="finite",
-            )
-        )
     return pa.Column(dtype, checks, nullable=nullable)
 
 

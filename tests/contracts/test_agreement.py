@@ -157,6 +157,16 @@ def test_a_row_means_the_same_as_an_object_and_in_a_table():
     assert typed.drop(tables.ROW).to_dicts() == [CompletedTrip.model_validate(row).model_dump() for row in taken]
 
 
+def test_a_row_alone_is_read_as_among_others():
+    """A column whose values all have their type is read at once, any other cell by cell: both must refuse the same."""
+    mutated = rows.mutations(12_000, seed=11)
+    judged = [item.row for item in mutated if item.field.kind == "time" and item.kind == "outside"][:100]
+    among_others = tables.read(judged)[1]
+
+    assert len(judged) == 100
+    assert {number for number, row in enumerate(judged) if tables.read([row])[1]} == among_others.keys()
+
+
 def test_a_fault_is_told_with_field_rule_and_value():
     sound = {entry.name: rows.inside(entry)[0] for entry in entries()}
     typed, unreadable = tables.read([sound, sound | {"pickup_zone": "5"}, sound | {"tip_eur": 1}, {}])
