@@ -29,6 +29,7 @@ from contracts.trips import (
     CompletedTrip,
     EstimateSource,
     Instant,
+    Team,
     TripId,
     TripRequest,
     Wire,
@@ -44,6 +45,17 @@ FeedName = Literal[
     "rollout",
     "decisions",
 ]
+# The one team that writes each feed. The city's process is data's.
+FEED_OWNERS: dict[FeedName, Team] = {
+    "conditions": "data",
+    "trips": "product",
+    "ratings": "product",
+    "snapshots": "data",
+    "bundles": "model",
+    "estimates": "serving",
+    "rollout": "serving",
+    "decisions": "monitoring",
+}
 EVENT_MEDIA_TYPE = "application/cloudevents-batch+json"
 MOST_EVENTS = 5000
 LONGEST_WAIT_S = 30
