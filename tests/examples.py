@@ -148,7 +148,7 @@ def matches(rule: str, value: Any, got: Any) -> bool:
         case "has":
             return isinstance(got, dict) and set(value) <= got.keys()
         case "rising":
-            return all(_comparable(a) <= _comparable(b) for a, b in pairwise(got)) == value
+            return None not in got and all(_comparable(a) <= _comparable(b) for a, b in pairwise(got)) == value
         case "distinct":
             return (len({repr(item) for item in got}) == len(got)) == value
         case "counts_from":

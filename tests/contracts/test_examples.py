@@ -44,6 +44,7 @@ def test_teams_expect_things_of_each_other_and_each_says_why():
         ("absent", True, None, 0),
         ("rising", True, [1, 2, 2], [2, 1]),
         ("rising", True, ["2026-01-01T10:00+02:00", "2026-01-01T09:00Z"], ["2026-01-01T10:00Z", "2026-01-01T09:00Z"]),
+        ("rising", True, [1, 2], [1, None]),
         ("distinct", True, ["a", "b"], ["a", "a"]),
         ("counts_from", 3, ["3", "4"], ["3", "5"]),
         ("counts_from", 3, ["3", "4"], []),
