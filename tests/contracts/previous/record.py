@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
-from fastapi import FastAPI
 
 from chassis.tokens import read_token
 from serving.main import build
@@ -27,6 +26,7 @@ from tests.servers import running
 from tests.serving.conftest import Place, a_place
 
 ZONES = range(1, 200)  # those of the test city's map, and of the consumer's own trips
+Behind = Callable[[str], AbstractContextManager[str]]  # from a service's address to the one its callers use
 
 
 @dataclass
@@ -50,17 +50,18 @@ class Tandems:
 
 
 @contextmanager
-def tandems(folder: Path, around: Callable[[FastAPI], FastAPI] = lambda app: app) -> Iterator[Tandems]:
-    """Serving with a champion, and product that asks it. `around` may stand in front of serving."""
+def tandems(folder: Path, behind: Behind = nullcontext) -> Iterator[Tandems]:
+    """Serving with a champion, and product that asks it; `behind` may put something between them and their callers."""
     (folder / "product").mkdir()
     with ExitStack() as stack:
         place = stack.enter_context(a_place(folder))
         place.upstream.release(make_bundle(place.bundles, "1", zones=ZONES))
-        url = stack.enter_context(running(around(build(place.settings()))))
+        url = stack.enter_context(behind(stack.enter_context(running(build(place.settings())))))
         serving = stack.enter_context(httpx.Client(base_url=url, timeout=20))
         eventually(lambda: serving.get("/health/ready").is_success, "serving has a champion")
         tandem = a_tandem(folder / "product", stack, serving_url=url)
-        yield Tandems(serving, tandem.client, tandem, place)
+        url = stack.enter_context(behind(str(tandem.client.base_url)))
+        yield Tandems(serving, stack.enter_context(httpx.Client(base_url=url, timeout=20)), tandem, place)
 
 
 def record(folder: Path) -> None:
