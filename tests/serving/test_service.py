@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from contracts.estimates import EstimateAnswered, EstimatesAnswer
+from contracts.estimates import EstimateAnswered, EstimatesAnswer, EstimatesRequest
 from contracts.requirements import load
 from serving.bundles import Said
 from serving.desk import Shadow
@@ -29,13 +30,32 @@ def challenge(place, service, version: str = "2", **how) -> None:
     service.until_serving(challenger=version)
 
 
-def test_it_imports_no_heavy_library():
-    script = (
-        "import sys, serving.__main__, serving.main;"
-        "print([m for m in ('torch', 'pandas', 'polars', 'pandera', 'mlflow', 'onnxruntime') if m in sys.modules])"
+SERVE_ONE_TRIP = """
+import sys, httpx
+import serving.__main__
+from serving.main import build
+from serving.settings import Settings
+from tests.servers import running
+with running(build(Settings())) as url:
+    answer = httpx.post(url + "/v1/estimates", content=sys.argv[1], headers={"content-type": "application/json"})
+print(answer.status_code)
+print([m for m in ("torch", "pandas", "polars", "pandera", "mlflow", "onnx", "onnxruntime") if m in sys.modules])
+"""
+
+
+def test_it_serves_without_any_heavy_library(place, trip):
+    place.upstream.release(make_bundle(place.bundles, "1"))
+    with place.serving() as service:  # the next process finds its champion in the rollout's log
+        service.until_serving(champion="1")
+    urls = {f"TANDEM_{team}_URL": place.upstream.url for team in ("MODEL", "MONITORING")}
+    found = subprocess.run(
+        [sys.executable, "-c", SERVE_ONE_TRIP, EstimatesRequest(trips=[trip]).model_dump_json()],
+        env=os.environ | urls | {"TANDEM_VAR": str(place.var)},
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert found.stdout.strip() == "['onnxruntime']"
+    assert found.stdout.splitlines() == ["200", "['onnxruntime']"]
 
 
 def test_answers_come_in_order_and_each_is_in_the_feed_first(champion):
