@@ -66,8 +66,7 @@ def dictionary() -> str:
 
 
 def _row(cells: Sequence[str]) -> str:
-    escaped = [cell.replace("|", "\\|") for cell in cells]
-    return f"| {' | '.join(escaped)} |"
+    return f"| {' | '.join(cells)} |"
 
 
 def fragment() -> str:
