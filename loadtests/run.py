@@ -9,8 +9,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import gevent  # type: ignore[import-untyped]
@@ -67,20 +68,25 @@ def _serves(settings: TrafficSettings) -> bool:
         return False  # not up yet
 
 
-def measure(settings: TrafficSettings, launcher: psutil.Process, steady: Load) -> report.Measured:
-    """Warm up, then measure."""
+def measure(
+    settings: TrafficSettings,
+    workers: Callable[[], list[psutil.Process]],
+    steady: Load,
+    users: Sequence[type[SteadyPeople]] = (SteadyQuotes, SteadyEstimates),
+) -> report.Measured:
+    """Warm up, then measure what these users and serving's workers live through."""
     SteadyPeople.settings, SteadyPeople.load = settings, steady
     SteadyPeople.clock = Clock.load(settings.clock_file)
-    environment = Environment(user_classes=[SteadyQuotes, SteadyEstimates])
+    environment = Environment(user_classes=list(users))
     runner = environment.create_local_runner()
-    runner.start(user_count=2, spawn_rate=2)
+    runner.start(user_count=len(users), spawn_rate=len(users))
     gevent.sleep(steady.warmup_s)
     environment.stats.reset_all()
     SteadyQuotes.by_model = 0
     before, memory = _histogram(settings), dict[int, float]()
     deadline = time.monotonic() + steady.duration_s
     while time.monotonic() < deadline:
-        for worker in _workers(launcher):
+        for worker in workers():
             memory[worker.pid] = max(memory.get(worker.pid, 0.0), worker.memory_info().rss / 1e6)
         gevent.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
     ran = _histogram(settings).since(before)
@@ -128,7 +134,7 @@ def main() -> int:
                 pass
             with console.status(f"{steady.arrivals_per_s:g} quotes a second"), tandem(settings, STEADY) as launcher:
                 time.sleep(SETTLE_S)
-                measured = measure(settings, launcher, steady)
+                measured = measure(settings, partial(_workers, launcher), steady)
         except TandemError as error:
             sys.exit(str(error))
     lines = report.verdicts(measured, record, steady)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import numpy as np
 
-from contracts.bundle import Manifest, Scope
+from contracts.bundle import GateResult, Manifest, Scope
 from contracts.problems import TandemError
-from contracts.requirements import Requirements
+from contracts.requirements import Requirement, Requirements
 from model.bundle import scope
 from model.correction import BEFORE, Correction
 from model.evaluation import hourly_reference, misses, pinball_min
@@ -23,7 +24,16 @@ MANY = 0.1  # below this share of all rows, those since the change would drown i
 
 
 class NotEnoughTruth(TandemError):
-    """A retraining after a change has too few outcomes since that change."""
+    """A retraining after a change has too few outcomes since that change; `verdict` is the gate's line of it."""
+
+    def __init__(self, outcomes: int, needed: Requirement, change_at: datetime) -> None:
+        super().__init__(
+            f"not enough truth yet: {outcomes} of {needed.floor:.0f} outcomes since the change at "
+            f"{change_at:%Y-%m-%d %H:%M}; decide again when there are more"
+        )
+        self.verdict = GateResult(
+            requirement=needed.id, limit=needed.limit, measured=outcomes, passed=False, note="not enough truth yet"
+        )
 
 
 @dataclass(frozen=True)
@@ -68,10 +78,7 @@ def propose(
     since = snapshot.since_change()
     needed = record["retrain-outcomes"]
     if snapshot.made.change_at is not None and not needed.passes(int(since.sum())):
-        raise NotEnoughTruth(
-            f"not enough truth yet: {since.sum()} of {needed.floor:.0f} outcomes since the change at "
-            f"{snapshot.made.change_at:%Y-%m-%d %H:%M}; decide again when there are more"
-        )
+        raise NotEnoughTruth(int(since.sum()), needed, snapshot.made.change_at)
     if champion is None or snapshot.made.change_at is None:
         return afresh(snapshot, seed, told)
     share = float(since.mean())

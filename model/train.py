@@ -32,7 +32,7 @@ from contracts.problems import TandemError
 from contracts.trips import fingerprint
 from model import gate
 from model.bundle import code_revision, golden_trips, libraries, seal
-from model.candidate import Candidate, propose
+from model.candidate import Candidate, NotEnoughTruth, propose
 from model.evaluation import by_group, measure, pinball_min
 from model.export import export, probe
 from model.network import predict
@@ -51,6 +51,7 @@ def train(
     record, decision = requirements.load(), snapshot.made.decision_id
     champion = load_champion(parent, bundles, settings.weights)
     clock = Clock.load(settings.clock_file) if settings.clock_file.is_file() else real_time()
+    console.print(f"training on {len(snapshot.trips):,} delivered trips")
     began = time.monotonic()
     with Progress(console=console, transient=True) as progress:
         bar = progress.add_task("training", total=1)
@@ -190,6 +191,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # A snapshot is named by its rows alone: what it is trained for is the asking decision's.
         snapshot = read(args.snapshot).asked_by(args.decision, args.change_at)
         result, tell_mlflow = train(snapshot, args.bundles, settings, args.parent, args.seed, console)
+    except NotEnoughTruth as error:
+        keep_measured([error.verdict], settings.measured)
+        result = BundleRefused(decision_id=args.decision, reasons=[str(error)], gate=[error.verdict])
     except TandemError as error:
         result = BundleRefused(decision_id=args.decision, reasons=[str(error)])
     if args.result:

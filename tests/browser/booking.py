@@ -1,0 +1,41 @@
+"""A customer with a keyboard and nothing else, and a look at the pages through an accessibility checker."""
+
+from __future__ import annotations
+
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page
+
+MOST_STEPS = 9
+SETTLED = "() => !document.querySelector('.htmx-request, button[disabled]')"
+
+
+def steps_to_book(page: Page) -> int:
+    """Presses of Enter from the first page to a booked trip, by Tab, arrows and Enter alone; `MOST_STEPS` is given up.
+
+    A step is a press of Enter on a button. The customer presses the next button after the one pressed last, as Tab
+    finds it.
+    """
+    page.goto("/")
+    page.locator("select").first.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Tab")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    for step in range(1, MOST_STEPS):
+        for _ in range(40):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.tagName") == "BUTTON":
+                break
+        before = page.content()
+        page.keyboard.press("Enter")
+        page.wait_for_function("before => document.documentElement.outerHTML.length !== before", arg=len(before))
+        page.wait_for_load_state("networkidle")
+        page.wait_for_function(SETTLED)
+        if page.get_by_role("heading", name="A courier is coming").count():
+            return step
+    return MOST_STEPS
+
+
+def faults(page: Page) -> list[str]:
+    """What axe finds on the page as it stands, a line each."""
+    return [f"{item['id']}: {item['help']}" for item in Axe().run(page).response["violations"]]

@@ -1,0 +1,187 @@
+"""Checks under load: a real serving process and the load test's own users, for ten seconds."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import numpy as np
+import onnx
+from fastapi import FastAPI
+from onnx import TensorProto, helper
+
+from chassis.tokens import make_tokens, read_token
+from contracts import requirements
+from contracts.bundle import write_checksums
+from contracts.clock import Clock
+from contracts.measurements import Measurement
+from tests.bundles import TRAINED_AT, make_bundle
+from tests.saboteurs.faults import Saboteur, measured, spoiler
+from tests.saboteurs.proxy import flaky
+from tests.servers import free_port, running
+
+KINDS = ("load test",)
+RECORD = requirements.load()
+STEADY = RECORD.load["prove"]
+VERSION = "v1-proven"
+
+
+@dataclass
+class Service:
+    """Serving to be loaded. `bundle` edits its bundle, `meanwhile` acts on its process, `breaks_every` its network."""
+
+    bundle: Callable[[Path], None] = lambda _folder: None
+    meanwhile: Callable[[subprocess.Popen[bytes], threading.Event], None] = lambda _process, _over: None
+    breaks_every: int | None = None
+    extra: dict[str, str] = field(default_factory=dict)
+
+
+def stuttering_server(service: Service) -> None:
+    """The serving process gets the processor for half the time only, in slices of a tenth of a second."""
+
+    def stutter(process: subprocess.Popen[bytes], over: threading.Event) -> None:
+        while not over.wait(0.08):
+            _stop(process, 0.1)
+
+    service.meanwhile = stutter
+
+
+def rare_stall(service: Service) -> None:
+    """The serving process stands still once, for a third of a second."""
+
+    def stall(process: subprocess.Popen[bytes], over: threading.Event) -> None:
+        if not over.wait(STEADY.warmup_s + STEADY.duration_s / 2):
+            _stop(process, 0.35)
+
+    service.meanwhile = stall
+
+
+def flaky_network(service: Service) -> None:
+    """Every sixth request is hung up on."""
+    service.breaks_every = 6
+
+
+def memory_hog(service: Service) -> None:
+    """The bundle carries a table of 200 MB that it looks one number up in."""
+
+    def fatten(folder: Path) -> None:
+        model = onnx.load(folder / "model.onnx")
+        (answer,) = model.graph.output
+        for node in model.graph.node:
+            node.output[:] = ["lean" if name == answer.name else name for name in node.output]
+        values = np.zeros(50_000_000, np.float32)
+        model.graph.initializer.append(
+            helper.make_tensor("table", TensorProto.FLOAT, values.shape, values.tobytes(), raw=True)
+        )
+        model.graph.initializer.append(helper.make_tensor("last", TensorProto.INT64, [1], [1]))
+        model.graph.node.extend(
+            [
+                helper.make_node("Gather", ["table", "pickup_zone"], ["looked_up"]),
+                helper.make_node("Unsqueeze", ["looked_up", "last"], ["looked_up_column"]),
+                helper.make_node("Add", ["lean", "looked_up_column"], [answer.name]),
+            ]
+        )
+        onnx.save(model, folder / "model.onnx")
+        write_checksums(folder)
+
+    service.bundle = fatten
+
+
+SABOTEURS: dict[str, Saboteur[Service]] = {
+    "stuttering-server": Saboteur("estimate-latency-p95", stuttering_server, frozenset({"estimate-latency-p99"})),
+    "rare-stall": Saboteur("estimate-latency-p99", rare_stall),
+    "flaky-network": Saboteur("estimate-throughput", flaky_network),
+    "memory-hog": Saboteur("serving-memory", memory_hog),
+}
+
+
+def profile(saboteur: str | None) -> list[Measurement]:
+    """Ten seconds of the steady load on one serving process; the load test's own verdicts."""
+    service = Service()
+    spoiler(SABOTEURS, saboteur)(service)
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        var = Path(folder)
+        process, port = stack.enter_context(_serving(var, service.bundle))
+        seen_port = stack.enter_context(flaky(port, service.breaks_every)) if service.breaks_every else port
+        shop = stack.enter_context(running(_shop()))
+        over = threading.Event()
+        fault = threading.Thread(target=service.meanwhile, args=(process, over))
+        stack.callback(fault.join)
+        stack.callback(over.set)
+        crowd = subprocess.Popen(
+            [sys.executable, "-m", "tests.saboteurs.crowd", str(process.pid)],
+            env=os.environ | {"TANDEM_VAR": folder, "TANDEM_SERVING_PORT": str(seen_port), "TANDEM_PRODUCT_URL": shop},
+            stdout=subprocess.PIPE,
+        )
+        assert crowd.stdout is not None
+        assert crowd.stdout.readline() == b"ready\n"
+        fault.start()
+        told, _ = crowd.communicate(timeout=60)
+    return measured(RECORD, "load test", (tuple(line) for line in json.loads(told)))
+
+
+def _shop() -> FastAPI:
+    """As much of a product as the load test's users ask for: where one can go."""
+    app = FastAPI()
+    app.get("/api/zones")(lambda: [{"id": zone} for zone in range(1, 61)])
+    return app
+
+
+@contextmanager
+def _serving(var: Path, edit: Callable[[Path], None]) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """A serving process whose champion is a bundle of ours; answers it and its port."""
+    make_tokens(var / "tokens")
+    Clock(time_zone="Europe/Berlin", city_start=TRAINED_AT, wall_start=time.time(), speed=1).save(var / "clock.json")
+    edit(make_bundle(var / "bundles", VERSION))
+    port = free_port()
+    away = f"http://127.0.0.1:{free_port()}"  # model and monitoring have nothing to tell
+    process = subprocess.Popen(
+        [sys.executable, "-m", "serving"],
+        env=os.environ
+        | {
+            "TANDEM_VAR": str(var),
+            "TANDEM_SERVING_PORT": str(port),
+            "TANDEM_MODEL_URL": away,
+            "TANDEM_MONITORING_URL": away,
+        },
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        _choose_champion(f"http://127.0.0.1:{port}", read_token(var / "tokens", "control"))
+        yield process, port
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+        process.wait(timeout=20)
+
+
+def _choose_champion(url: str, token: str) -> None:
+    command = {"action": "challenge", "version": VERSION, "reason": "a champion to load"}
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline:
+        try:
+            answer = httpx.post(
+                f"{url}/v1/rollout", json=command, headers={"Authorization": f"Bearer {token}"}, timeout=30
+            )
+            answer.raise_for_status()
+            return
+        except httpx.ConnectError:
+            time.sleep(0.05)
+    raise RuntimeError("serving did not come up")
+
+
+def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:
+    process.send_signal(signal.SIGSTOP)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGCONT)

@@ -1,0 +1,23 @@
+"""Where a customer's own words turn up outside the product's database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import httpx
+
+
+def places_found(words: str, feed_urls: Iterable[str], var: Path, own: str = "product.db") -> list[str]:
+    """Feeds, and files below `var` but those of the product's own database, that hold these words."""
+    found = [f"feed {url}" for url in feed_urls if words in _everything(url)]
+    files = (file for file in sorted(var.rglob("*")) if file.is_file() and not file.name.startswith(own))
+    return found + [str(file.relative_to(var)) for file in files if words.encode() in file.read_bytes()]
+
+
+def _everything(feed_url: str) -> str:
+    pages, last = [], 0
+    while batch := httpx.get(feed_url, params={"lastEventId": last, "limit": 5000}, timeout=30).json():
+        pages.append(str(batch))
+        last = int(batch[-1]["id"])
+    return "\n".join(pages)
