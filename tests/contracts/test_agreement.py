@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator, FormatChecker, ValidationError, validators
 from jsonschema.protocols import Validator
 from pydantic import BaseModel
@@ -29,7 +30,7 @@ from tests.rows import Mutation, Row
 Verdicts = list[bool]
 JUDGES = ("objects", "text", "json schema", "table")
 # Without shrinking: a failure names judges and row, and pandera would make it take minutes.
-some = settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
+some = settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck), phases=[Phase.generate])
 
 
 def objects(judged: Sequence[Row], model: type[BaseModel]) -> Verdicts:
@@ -130,21 +131,21 @@ def test_each_limit_of_each_field_decides_over_a_mutated_row():
 
 
 @some
-@given(rows.valid())
-def test_valid_rows_are_taken_by_all(row: Row):
-    assert verdicts([row]) == [(True,) * len(JUDGES)]
+@given(st.lists(rows.valid(), min_size=3, max_size=3))
+def test_valid_rows_are_taken_by_all(judged: list[Row]):
+    assert set(verdicts(judged)) == {(True,) * len(JUDGES)}
 
 
 @some
-@given(rows.boundary())
-def test_rows_at_their_limits_are_taken_by_all(row: Row):
-    assert verdicts([row]) == [(True,) * len(JUDGES)]
+@given(st.lists(rows.boundary(), min_size=10, max_size=10))
+def test_rows_at_their_limits_are_taken_by_all(judged: list[Row]):
+    assert set(verdicts(judged)) == {(True,) * len(JUDGES)}
 
 
 @some
-@given(rows.invalid())
-def test_rows_just_past_a_limit_are_refused_by_all(row: Row):
-    assert verdicts([row]) == [(False,) * len(JUDGES)]
+@given(st.lists(rows.invalid(), min_size=20, max_size=20))
+def test_rows_just_past_a_limit_are_refused_by_all(judged: list[Row]):
+    assert set(verdicts(judged)) == {(False,) * len(JUDGES)}
 
 
 @pytest.mark.parametrize(
