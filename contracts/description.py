@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from contracts import requirements
-from contracts.feeds import PAYLOADS
+from contracts.feeds import FEED_OWNERS, PAYLOADS, FeedName
 from contracts.trips import LABEL, LEVELS, MODEL_INPUTS, VEHICLES, VERSION, CompletedTrip, columns
 
 Description = dict[str, Any]
@@ -16,18 +16,18 @@ Schema = Mapping[str, Any]
 
 PROSE = ("title", "description", "summary")
 PROMISE = {"owner", "asked_by", "metric", "unit", "population", "newest", "at_least", "at_most"}
-PUBLISHERS = {
-    "conditions": "city",
-    "trip": "product",
-    "rating": "product",
-    "snapshot": "data",
-    "batch": "data",
-    "bundle": "model",
-    "bundle.rejected": "serving",
-    "estimate": "serving",
-    "rollout": "serving",
-    "decision": "monitoring",
-}  # by event type, or what it starts with
+FEED_OF: dict[str, FeedName] = {  # by event type, or what it starts with
+    "conditions": "conditions",
+    "trip": "trips",
+    "rating": "ratings",
+    "snapshot": "snapshots",
+    "batch": "snapshots",
+    "bundle": "bundles",
+    "bundle.rejected": "rollout",
+    "estimate": "estimates",
+    "rollout": "rollout",
+    "decision": "decisions",
+}
 
 
 def describe(openapis: Mapping[str, Schema]) -> Description:
@@ -48,7 +48,10 @@ def describe(openapis: Mapping[str, Schema]) -> Description:
         },
         "routes": {name: route for team, api in openapis.items() for name, route in routes(team, api)},
         "events": {
-            name: {"owner": PUBLISHERS.get(name) or PUBLISHERS[name.partition(".")[0]], "schema": _schema_of(name)}
+            name: {
+                "owner": FEED_OWNERS[FEED_OF.get(name) or FEED_OF[name.partition(".")[0]]],
+                "schema": _schema_of(name),
+            }
             for name in PAYLOADS
         },
         "requirements": {item.id: item.model_dump(mode="json", include=PROMISE) for item in requirements.load().all()},

@@ -113,7 +113,7 @@ RAIN = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 200}, {"type": "nu
 LATENCY, COVERAGE = ("requirements", "estimate-latency-p95"), ("requirements", "coverage-p90")
 TODAYS_CEILING = TODAY["requirements"]["estimate-latency-p95"]["at_most"]
 TRIP, NEW_ROUTE = ("trip", "distance_km"), {"serving GET /v2": {"owner": "serving", "request": {}, "answers": {}}}
-ROUTE = ("routes", ESTIMATES)
+ROUTE, STATUS = ("routes", ESTIMATES), ("routes", "monitoring GET /v1/status", "answers", "200 application/json")
 
 # What is changed, the edit, and the verdict: kinds, whom it breaks, whom it favours.
 LABELLED: list[tuple[str, Edit, str, str, str]] = [
@@ -176,6 +176,17 @@ LABELLED: list[tuple[str, Edit, str, str, str]] = [
     ("answer: no long estimates", field("p90_min", quantiles, maximum=600), "range narrowed", "nobody", "clients"),
     ("answer: minutes as text", replaced("p90_min", quantiles, {"type": "string"}), "type narrowed, type widened",
      "consumers", "serving"),
+    ("answer: a new field now and then", new("seconds", answered, needed=False), "optional field added", "nobody",
+     "clients"),
+    ("answer: whole minutes", field("p90_min", quantiles, type="integer"), "type narrowed", "nobody", "clients"),
+    ("answer: ids of digits", field("trip_id", answered, pattern="^[0-9]+$"), "form changed", "consumers", "serving"),
+    ("answer: any id", lambda c: answered(c)["properties"]["trip_id"].pop("pattern"), "form freed", "consumers",
+     "serving"),
+    ("answer: a form of version", field("bundle_version", answered, pattern="v"), "form demanded", "nobody", "clients"),
+    ("answer: another default", field("reason", answered, default="none"), "default changed", "nobody", "clients"),
+    ("answer: unknown fields come", lambda c: answered(c).update(additionalProperties=True), "unknown fields allowed",
+     "nobody", "clients"),
+    ("answer: a map is closed", at(*STATUS, additionalProperties=False), "unknown fields refused", "nobody", "clients"),
     ("answer: the good one goes", lambda c: c["routes"][ESTIMATES]["answers"].pop("200 application/json"),
      "answer removed", "clients", "serving"),
     ("answer: one more refusal", at(*ROUTE, "answers", **{"418 -": {}}), "answer added", "nobody", "nobody"),
