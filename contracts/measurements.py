@@ -9,6 +9,9 @@ import os
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
+
+from pydantic import ConfigDict
 
 from contracts.requirements import CheckKind
 from contracts.trips import Instant, Wire
@@ -17,6 +20,8 @@ from contracts.trips import Instant, Wire
 class Measurement(Wire):
     """One verdict: what `check` measured of a requirement, at wall time `at`. `note` says of what."""
 
+    model_config = ConfigDict(extra="forbid", frozen=True, ser_json_inf_nan="constants")  # NaN: nothing to judge yet
+
     requirement: str
     check: CheckKind
     value: float
@@ -24,10 +29,10 @@ class Measurement(Wire):
     at: Instant
     note: str = ""
 
-
-def now() -> datetime:
-    """Wall time, UTC."""
-    return datetime.now(UTC)
+    @classmethod
+    def of(cls, requirement: str, check: CheckKind, value: float, passed: bool, note: str = "") -> Self:
+        """A verdict of this moment."""
+        return cls(requirement=requirement, check=check, value=value, passed=passed, at=datetime.now(UTC), note=note)
 
 
 def keep(found: Iterable[Measurement], folder: Path) -> None:

@@ -13,9 +13,11 @@ from sqlalchemy import Connection
 
 from chassis.databases import reading
 from chassis.feed_store import Draft
+from contracts import measurements
 from contracts.clock import Clock
 from contracts.decisions import Decision
 from contracts.feeds import TRIP_ENDS, Event
+from contracts.measurements import Measurement
 from contracts.requirements import Requirements
 from data.batch_rules import ZoneReference
 from data.book import Book, Ended
@@ -121,13 +123,19 @@ class Desk:
         self._learn(tx)
         now, rows = self.clock.now(), [row for _, row in ended]
         batch_id = f"{ended[0][0]:09d}-{ended[-1][0]:09d}"
-        intake = Intake(self.reference, self.record["route-ratio"], now)
+        limit = self.record["route-ratio"]
+        intake = Intake(self.reference, limit, now)
         verdict = intake.judge(batch_id, rows, lambda trip_ids: self.book.known(tx, trip_ids))
         self.lake.write(batch_id, verdict.accepted)
         self.quarantine.write(batch_id, verdict.refused)
         judged = verdict.judged
         self.book.record(tx, judged, verdict.accepted["trip_id"].to_list())
         self.book.snapshots.append(tx, [Draft(verdict.event_type, now, batch_id, judged)])
+        if verdict.ratio is not None:
+            passed = limit.id not in judged.reasons
+            measurements.keep(
+                [Measurement.of(limit.id, "intake", verdict.ratio, passed, f"batch {batch_id}")], self.settings.measured
+            )
         self.accepted.inc(judged.rows_accepted)
         for rule, count in judged.reasons.items():
             self.refused.labels(rule).inc(count)

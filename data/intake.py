@@ -41,11 +41,12 @@ def nothing_known(_trip_ids: Sequence[str]) -> Collection[str]:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What became of a batch."""
+    """What became of a batch. `ratio` is its median route over the reference, None where no trip leaves its zone."""
 
     accepted: pl.DataFrame
     refused: list[Refused]
     judged: BatchJudged
+    ratio: float | None = None
 
     @property
     def event_type(self) -> str:
@@ -99,7 +100,8 @@ class Intake:
             last_requested_at=sound["requested_at"].max(),
             missing_share={name: frame[name].is_null().mean() for name in MAY_MISS} if frame.height else {},
         )
-        return Verdict(accepted, refused, judged)
+        ratio = self.reference.ratios(sound).median() if fault is None else fault[0]
+        return Verdict(accepted, refused, judged, ratio if isinstance(ratio, float) else None)
 
     def _row_rules(self) -> dict[str, tuple[pl.Expr, list[str]]]:
         """Rules across the fields of one row: what breaks it, and which fields to show."""

@@ -23,9 +23,9 @@ from rich.progress import track
 from contracts.problems import TandemError
 from contracts.requirements import load
 from contracts.snapshots import SnapshotMade
-from contracts.tables import dtypes
+from contracts.tables import ROW, dtypes
 from data.batch_rules import ZoneReference
-from data.intake import ROW, Intake, keep
+from data.intake import Intake, keep
 from data.lake import Lake
 from data.quarantine import Quarantine, Refused, table_of
 from data.snapshots import Cutter

@@ -10,7 +10,6 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Column, Table
 
-from contracts import measurements
 from contracts.measurements import Measurement
 from contracts.requirements import Load, Requirements
 
@@ -75,17 +74,10 @@ def verdicts(measured: Measured, record: Requirements, load: Load) -> list[Line]
 
 def measurements_of(lines: Sequence[Line], record: Requirements) -> Iterator[Measurement]:
     """The lines about requirements, as every check leaves its verdicts."""
-    known, at = {item.id for item in record.all()}, measurements.now()
+    known = {item.id for item in record.all()}
     for line in lines:
         if line.requirement in known:
-            yield Measurement(
-                requirement=line.requirement,
-                check="load test",
-                value=line.value,
-                passed=line.passed,
-                at=at,
-                note=line.how,
-            )
+            yield Measurement.of(line.requirement, "load test", line.value, line.passed, line.how)
 
 
 def publish(lines: Sequence[Line], measured: Measured, folder: Path, record: Requirements) -> None:

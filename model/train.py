@@ -142,21 +142,8 @@ def blind_ratio(candidate: Candidate) -> float:
 
 def keep_measured(verdicts: Sequence[GateResult], folder: Path) -> None:
     """Leave the gate's verdicts where every check of requirements leaves its own."""
-    at = measurements.now()
-    measurements.keep(
-        (
-            Measurement(
-                requirement=item.requirement,
-                check="gate",
-                value=item.measured,
-                passed=item.passed,
-                at=at,
-                note=item.note,
-            )
-            for item in verdicts
-        ),
-        folder,
-    )
+    found = (Measurement.of(item.requirement, "gate", item.measured, item.passed, item.note) for item in verdicts)
+    measurements.keep(found, folder)
 
 
 def show(verdicts: Sequence[GateResult], console: Console) -> None:

@@ -36,7 +36,7 @@ def build(settings: Settings) -> FastAPI:
     clock = Clock.load(settings.clock_file)
     engine = open_database(settings.database_url("monitoring"), TABLES)
     announcer = Announcer(engine, settings.approval)
-    monitor = Monitor(engine, requirements.load(), clock.now, settings.url, announcer)
+    monitor = Monitor(engine, requirements.load(), clock.now, settings.url, announcer, settings.measured)
     registry = CollectorRegistry()
     registry.register(Gauges(monitor))
     app = make_app(

@@ -6,22 +6,26 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import httpx
 from sqlalchemy import Connection, Engine, insert, select
 
 from chassis.databases import reading
 from chassis.followers import Follower, Handler
+from contracts import measurements
 from contracts.feeds import FeedName
+from contracts.measurements import Measurement
 from contracts.requirements import Requirements
 from monitoring import closings, ledger
 from monitoring.announcer import Announcer
 from monitoring.cohorts import Schedule, figures
 from monitoring.evidence import Closing
 from monitoring.ledger import TICKS
-from monitoring.ticks import CLOSING, VERDICT, evaluate
+from monitoring.standing import standing
+from monitoring.ticks import CLOSING, VERDICT, Tick, evaluate
 from monitoring.watch import Watch
 
 log = logging.getLogger(__name__)
@@ -45,8 +49,11 @@ class Monitor:
         now: Callable[[], datetime],
         url_of: Callable[[str], str],
         announcer: Announcer,
+        measured: Path | None = None,
     ) -> None:
+        """`measured` is where verdicts on requirements are left, if anywhere."""
         self.engine, self.record, self.now, self.announcer = engine, record, now, announcer
+        self.measured = measured
         policy = record.policy
         self.schedule = Schedule(timedelta(minutes=policy.cohort_min), timedelta(minutes=policy.closing_min))
         self.followers = [Follower(url_of(owner), feed, engine, ledger.CURSORS, note) for feed, owner, note in FOLLOWED]
@@ -120,6 +127,18 @@ class Monitor:
             tx.execute(insert(TICKS), row | self.announcer.announce(tx, tick))
             ledger.forget_trips(tx, start + self.schedule.length, closing.at)
         self.newest = start
+        if self.measured is not None:
+            measurements.keep(self._verdicts(tick), self.measured)
+
+    def _verdicts(self, tick: Tick) -> Iterator[Measurement]:
+        """How the requirements stand after a tick; what a retraining that it orders rests on."""
+        for line in standing(tick.evidence, self.record, max(self.freshness().values())):
+            yield Measurement.of(line.requirement.id, "monitor", line.measured, line.colour != "red", line.colour)
+        change_at = tick.verdict.change_at
+        if tick.verdict.kind == "retrain" and change_at is not None:
+            limit = self.record["retrain-outcomes"]
+            known = sum(at >= change_at for at in self.watch.delivered)
+            yield Measurement.of(limit.id, "policy", known, limit.passes(known), f"since {change_at:%Y-%m-%d %H:%M}")
 
     def _gather(self, tx: Connection, start: datetime) -> Closing:
         at = self.schedule.closes_at(start)

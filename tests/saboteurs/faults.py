@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from contracts import measurements
 from contracts.measurements import Measurement
 from contracts.requirements import CheckKind, Requirements
 
@@ -44,9 +43,8 @@ def measured(
     record: Requirements, check: CheckKind, values: Iterable[tuple[str, float, bool, str]]
 ) -> list[Measurement]:
     """Verdicts (requirement, value, passed, note) as measurements."""
-    at = measurements.now()
     return [
-        Measurement(requirement=name, check=check, value=value, passed=passed, at=at, note=note)
+        Measurement.of(name, check, value, passed, note)
         for name, value, passed, note in values
         if check in record[name].checked_by
     ]
