@@ -10,7 +10,8 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select
 
-from contracts.requirements import Requirements
+from contracts.measurements import Measurement
+from contracts.requirements import Requirement, Requirements
 from monitoring.charts import Chart, chart
 from monitoring.evidence import Evidence
 from monitoring.ledger import TICKS
@@ -49,6 +50,28 @@ def ticks(tx: Connection, limit: int, announced: bool = False) -> Sequence[RowMa
 def announced(tx: Connection, limit: int) -> list[dict[str, Any]]:
     """The newest changes of decision, newest first, verdicts included."""
     return [dict(row) | {"verdict": VERDICT.validate_json(row["verdict"])} for row in ticks(tx, limit, announced=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Agreed:
+    """One requirement on its page: how it stands live, what its checks last left, and which of them never did."""
+
+    requirement: Requirement
+    live: Line | None
+    offline: tuple[Measurement, ...]
+    never: tuple[str, ...]
+
+
+def agreed(record: Requirements, lines: Sequence[Line], left: Sequence[Measurement]) -> list[Agreed]:
+    """Every requirement of the record, live figures beside offline ones."""
+    live = {line.requirement.id: line for line in lines}
+    rows = []
+    for requirement in record.all():
+        offline = tuple(item for item in left if item.requirement == requirement.id and item.check != "monitor")
+        known = {item.check for item in offline} | ({"monitor"} if requirement.id in live else set())
+        never = tuple(check for check in requirement.checked_by if check not in known)
+        rows.append(Agreed(requirement, live.get(requirement.id), offline, never))
+    return rows
 
 
 def as_json(line: Line) -> dict[str, Any]:
