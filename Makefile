@@ -7,7 +7,7 @@ READY := .venv/.ready
 export PYTHON TORCH_INDEX
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop incident kill test test-loop test-browser test-postgres loadtest check lint types clean lock fresh compose-env
+.PHONY: help setup run stop incident kill test test-loop test-browser test-postgres loadtest contracts prove requirements check lint types clean lock fresh compose-env
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,8 +44,22 @@ test-postgres: $(READY)  ## what touches a database, on Postgres too
 loadtest: $(READY)  ## constant arrivals against a Tandem of its own, judged by requirements.toml
 	@$(BIN)/python -m loadtests.run
 
-check: lint types  ## lint, types and every test, the slow ones included
+contracts: $(READY)  ## what the teams agreed: import rules, published snapshots, changes and their notes, glossary, mutations
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/python -m tests.contracts.publish --check
+	@$(BIN)/python -m pytest -m "not slow" tests/contracts tests/boundaries
+
+prove: $(READY)  ## every requirement's check goes red under its saboteur, and green again (under 10 minutes)
+	@$(BIN)/python -m tests.saboteurs $(CLASS)
+
+requirements: $(READY)  ## requirement, limit, last measured, when, by which check, verdict
+	@$(BIN)/python -m deploy.requirements
+
+check: lint types  ## lint, types, every test, the slow ones included, the proof of the checks
+	@$(BIN)/python -m tests.contracts.publish --check
 	@$(BIN)/python -m pytest
+	@$(BIN)/python -m tests.saboteurs
+	@$(BIN)/python -m deploy.requirements --complete
 
 lint: $(READY)  ## style, formatting and the boundaries between teams
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo

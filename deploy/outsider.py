@@ -47,4 +47,4 @@ class Outsider:
             answer = self.client.post(f"{self.settings.url('product')}/api/quotes", json=wish)
         except httpx.HTTPError:
             return None
-        return Quote.model_validate_json(answer.content) if answer.status_code == 200 else None
+        return Quote.model_validate_json(answer.content, extra="ignore") if answer.status_code == 200 else None

@@ -54,7 +54,7 @@ class Couriers(People):
             if answer.status_code != 200:
                 log.error("the city knows no truth of trip %s: %s", job.trip.trip_id, answer.text)
                 return
-            truth = TruthAnswer.model_validate_json(answer.content)
+            truth = TruthAnswer.model_validate_json(answer.content, extra="ignore")
             if truth.picked_up_at is not None:
                 self.report(job, "picked_up", truth.picked_up_at)
             self.report(job, truth.outcome, truth.ended_at)

@@ -47,12 +47,12 @@ class Customers(People):
         answer = self.ask("POST", f"{product}/api/quotes", "quote", wanted)
         if answer.status_code != 200:
             return
-        quote = Quote.model_validate_json(answer.content)
+        quote = Quote.model_validate_json(answer.content, extra="ignore")
         if quote.promised_min > wish.patience_min:
             return
         booked = self.insist("POST", f"{product}/api/trips/{quote.trip_id}", "book")
         if booked.status_code == 200 and self.random.random() < self.settings.rating_share:
-            self.rate(TripStatus.model_validate_json(booked.content))
+            self.rate(TripStatus.model_validate_json(booked.content, extra="ignore"))
 
     def rate(self, trip: TripStatus) -> None:
         """Look at the trip from the promised time on, and rate it once it is delivered: the later, the fewer stars."""

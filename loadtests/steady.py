@@ -55,7 +55,7 @@ class SteadyQuotes(SteadyPeople):
         )
         answer = self.ask("POST", f"{self.settings.url('product')}/api/quotes", "quote", wish)
         if answer.status_code == 200:
-            SteadyQuotes.by_model += Quote.model_validate_json(answer.content).source == "model"
+            SteadyQuotes.by_model += Quote.model_validate_json(answer.content, extra="ignore").source == "model"
 
 
 class SteadyEstimates(SteadyPeople):

@@ -70,7 +70,7 @@ class Correction:
         return shift
 
     def corrected(self) -> DurationNetwork:
-        """The champion with shifts from all rows since, calibrated on predictions held out block by block."""
+        """The champion with shifts from all rows since, calibrated on estimates held out block by block."""
         every = np.arange(len(self.since))
         network = deepcopy(self.champion)
         network.shift += torch.from_numpy(self.shifts(every).reshape(self.groups, self.groups)).float()

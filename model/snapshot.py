@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 from pydantic import TypeAdapter
 
+from contracts import requirements
 from contracts.problems import TandemError
 from contracts.snapshots import SnapshotMade, SnapshotZone
 from contracts.tables import model_inputs
@@ -109,8 +110,9 @@ def split(trips: Trips, held_out: float = HELD_OUT) -> Windows:
 
     An eighth of eight weeks is a week: calibration and test each see every hour of it.
     """
-    if len(trips) < 1000:
-        raise TooFewTrips(f"{len(trips)} delivered trips in the snapshot: collect at least 1,000 before training")
+    least = requirements.load()["rows-per-week"].floor  # one week's worth, however long it took to collect
+    if len(trips) < least:
+        raise TooFewTrips(f"{len(trips)} delivered trips in the snapshot: collect at least {least:,g} before training")
     first_test, first_calibration = (
         _cut(trips.requested_at, trips.requested_at[int(len(trips) * (1 - parts * held_out))]) for parts in (1, 2)
     )

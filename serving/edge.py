@@ -27,7 +27,7 @@ class Edge:
             return
         started = time.perf_counter()
         request_id = _request_id(scope)
-        taken, code = 0, 500
+        taken, status = 0, 500
 
         async def limited() -> Message:
             nonlocal taken
@@ -38,9 +38,9 @@ class Edge:
             return message
 
         async def named(message: Message) -> None:
-            nonlocal code
+            nonlocal status
             if message["type"] == "http.response.start":
-                code = message["status"]
+                status = message["status"]
                 message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
             await send(message)
 
@@ -48,8 +48,8 @@ class Edge:
             await self.app(scope, limited, named)
         finally:
             if scope["path"] == ESTIMATES:
-                self.metrics.requests.labels(str(code)).inc()
-                if code == 200:  # a quick refusal must not make the answers look quick
+                self.metrics.requests.labels(str(status)).inc()
+                if status == 200:  # a quick refusal must not make the answers look quick
                     self.metrics.seconds.observe(time.perf_counter() - started)
 
 

@@ -18,7 +18,9 @@ from contracts.feeds import payload
 from contracts.requirements import load
 from contracts.trips import CompletedTrip
 from tests.bundles import make_bundle
-from tests.system.tandem import Tandem, patiently, tandem
+from tests.system.leaks import places_found
+from tests.system.strangers import answering_strangers
+from tests.system.tandem import OWNERS, Tandem, patiently, tandem
 
 pytestmark = pytest.mark.timeout(170)
 CHAMPION = "v0-by-hand"
@@ -84,7 +86,18 @@ def test_a_parcel_from_quote_to_rating(system: Tandem):
     assert served.trip.model_dump() == {name: getattr(completed, name) for name in type(served.trip).model_fields}
     ratings = [event for event in system.reader("ratings").fetch() if event.subject == offered.trip_id]
     assert [event.data["stars"] for event in ratings] == [4]
-    assert "555-0100" not in str(ratings)  # a comment is personal data and stays in product
+    feeds = [f"{system.url(owner)}/feeds/{feed}" for feed, owner in OWNERS.items()]
+    leaks = places_found("555-0100", feeds, system.var)
+    assert load()["personal-data-outside"].passes(len(leaks)), leaks
+
+
+def test_no_service_lets_a_stranger_act(system: Tandem):
+    guarded = 0
+    for service in ("product", "serving", "monitoring", "city"):
+        strangers, here = answering_strangers(system.url(service))
+        assert load()["unguarded-routes"].passes(len(strangers)), strangers
+        guarded += here
+    assert guarded >= 6
 
 
 def test_serving_killed_in_mid_traffic_costs_no_quote_and_comes_back_by_itself(system: Tandem):
