@@ -23,6 +23,7 @@ class Saboteur(Generic[Scene]):
     breaks: str
     spoil: Callable[[Scene], None]
     drags: frozenset[str] = frozenset()
+    outlasts_a_limit: bool = False  # it mostly waits, so that others can be proven meanwhile
 
     @property
     def says(self) -> str:

@@ -32,7 +32,7 @@ Recorded = list[tuple]  # (instant, feed, draft)
 class Stream:
     """Two recorded cities: a calm one for the monitors, one whose bridge closes for the policy. Events pass `edits`."""
 
-    calm: RecordedCity = field(default_factory=lambda: RecordedCity(seed=21, per_minute=3.5))
+    calm: RecordedCity = field(default_factory=lambda: RecordedCity(seed=21, per_minute=4))
     edits: list[Callable[[Recorded], Recorded]] = field(default_factory=list)
     before_each_round: Callable[[Path], None] = lambda _database: None
     away_s: float = 0.0  # wall seconds for which the feeds' server is gone at the end
@@ -62,13 +62,13 @@ def narrow_below(stream: Stream) -> None:
 
 
 def one_district_slows(stream: Stream) -> None:
-    """Trips from one zone group take a fifth longer, and nobody tells the model."""
+    """Trips from one zone group take a quarter longer, all others a little less, and nobody tells the model."""
 
     def edit(events: Recorded) -> Recorded:
         for at, feed, draft in events:
             data = draft.data
-            if isinstance(data, CompletedTrip) and ZONES[data.pickup_zone] == "hills":
-                took = (data.ended_at - data.booked_at) * 1.2
+            if isinstance(data, CompletedTrip):
+                took = (data.ended_at - data.booked_at) * (1.26 if ZONES[data.pickup_zone] == "hills" else 0.96)
                 minutes = took / timedelta(minutes=1) if data.duration_min else None
                 data = data.model_copy(update={"ended_at": data.booked_at + took, "duration_min": minutes})
                 yield data.ended_at, feed, replace(draft, data=data, time=data.ended_at)
@@ -131,7 +131,7 @@ SABOTEURS: dict[str, Saboteur[Stream]] = {
     "narrow-below": Saboteur("coverage-band", narrow_below),
     "one-district-slows": Saboteur("group-coverage-p90", one_district_slows),
     "dropped-estimates": Saboteur("outcome-join", dropped_estimates),
-    "frozen-feed": Saboteur("feed-freshness", frozen_feed),
+    "frozen-feed": Saboteur("feed-freshness", frozen_feed, outlasts_a_limit=True),
     "miles-in-batches": Saboteur("quarantine-share", miles_in_batches),
     "weather-outage": Saboteur("missing-share", weather_outage),
     "ghost-outcomes": Saboteur("retrain-outcomes", ghost_outcomes),
