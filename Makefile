@@ -7,7 +7,7 @@ READY := .venv/.ready
 export PYTHON TORCH_INDEX
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop incident kill test test-loop test-browser test-postgres loadtest contracts prove requirements check lint types clean lock fresh compose-env
+.PHONY: help setup run stop incident kill test test-loop test-browser test-postgres loadtest contracts prove requirements exports check lint types clean lock fresh compose-env
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ prove: $(READY)  ## every requirement's check goes red under its saboteur, and g
 
 requirements: $(READY)  ## requirement, limit, last measured, when, by which check, verdict
 	@$(BIN)/python -m deploy.requirements
+
+exports: $(READY)  ## the record in other tools' words: MLTE negotiation card and evidence, Backstage catalogue
+	@$(BIN)/python -m deploy.exports
 
 check: lint types  ## lint, types, every test, the slow ones included, the proof of the checks
 	@$(BIN)/python -m tests.contracts.publish --check

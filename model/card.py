@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from contracts.bundle import Evidence, Manifest, Slice
 
 
@@ -16,6 +18,7 @@ def card(manifest: Manifest, evidence: Evidence) -> str:
     slices = [_line("all", evidence.overall), *(_line(name, found) for name, found in evidence.zone_groups.items())]
     return "\n".join(
         [
+            *_index(manifest, evidence),
             f"# Bundle {manifest.version}",
             "",
             "Quantiles (p10, p50, p90) of the minutes from booking to delivery of one parcel.",
@@ -39,6 +42,23 @@ def card(manifest: Manifest, evidence: Evidence) -> str:
             "",
         ]
     )
+
+
+def _index(manifest: Manifest, evidence: Evidence) -> list[str]:
+    """The card's metadata as the Hugging Face hub reads it (`model-index`); JSON, which is YAML too."""
+    overall = evidence.overall
+    metrics = {
+        "pinball_min": overall.pinball_min,
+        "coverage_p90": overall.coverage_p90,
+        "coverage_band": overall.coverage_band,
+    }
+    result = {
+        "task": {"type": "tabular-regression", "name": "quantiles of trip duration"},
+        "dataset": {"type": "snapshot", "name": manifest.lineage.snapshot_digest[:16]},
+        "metrics": [{"type": name, "value": round(value, 4)} for name, value in metrics.items()],
+    }
+    index = [{"name": manifest.version, "results": [result]}]
+    return ["---", "library_name: onnx", "license: mit", f"model-index: {json.dumps(index)}", "---", ""]
 
 
 def _line(name: str, found: Slice) -> str:

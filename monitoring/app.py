@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
+from markupsafe import Markup
 from prometheus_client import CollectorRegistry
 from pydantic import Field
 
@@ -17,7 +18,7 @@ from chassis.feed_routes import feed_routes
 from chassis.problems import ProblemError, documented
 from chassis.service import make_app
 from chassis.tokens import read_token, requires
-from contracts import measurements, requirements
+from contracts import dictionary, measurements, requirements
 from contracts.clock import Clock
 from monitoring import pages
 from monitoring.announcer import Announcer
@@ -66,13 +67,17 @@ def add_pages(app: FastAPI, monitor: Monitor, clock: Clock) -> None:
             shown["announced"] = pages.announced(tx, 5)
         return templates.TemplateResponse(request, "status.html", shown)
 
-    @app.get("/requirements", response_class=HTMLResponse, tags=["pages"], include_in_schema=False)
+    @app.get("/requirements", response_class=HTMLResponse, include_in_schema=False)
     def requirements_page(request: Request) -> HTMLResponse:
         record, left = monitor.record, [] if monitor.measured is None else measurements.kept(monitor.measured)
         with reading(monitor.engine) as tx:
             view = pages.newest_view(tx, record, max(monitor.freshness().values()))
         rows = pages.agreed(record, view.lines if view else (), left)
         return templates.TemplateResponse(request, "requirements.html", {"rows": rows, "waivers": record.waiver})
+
+    @app.get("/dictionary", response_class=HTMLResponse, include_in_schema=False)
+    def dictionary_page(request: Request) -> HTMLResponse:
+        return templates.TemplateResponse(request, "dictionary.html", {"tables": Markup(dictionary.fragment())})  # noqa: S704 its cells are escaped
 
     @app.get("/decisions", response_class=HTMLResponse, include_in_schema=False)
     def decisions_page(request: Request) -> HTMLResponse:

@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 import polars as pl
 import pytest
+import yaml
 from rich.console import Console
 
 from contracts.bundle import FILES, FINGERPRINT_KEY, OUTPUT, BundleError, BundleRefused, GoldenTrip, digest, verify
@@ -176,3 +177,7 @@ def test_the_card_says_what_was_measured(trained):
     assert f"{evidence.overall.pinball_min:.3f}" in card
     assert all(name in card for name in evidence.zone_groups)
     assert trained.release.manifest.lineage.snapshot_digest[:16] in card
+    (index,) = yaml.safe_load(card.split("---\n")[1])["model-index"]
+    assert index["name"] == trained.release.version
+    told = {item["type"]: item["value"] for item in index["results"][0]["metrics"]}
+    assert told["coverage_p90"] == pytest.approx(evidence.overall.coverage_p90, abs=1e-4)
