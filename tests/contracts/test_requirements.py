@@ -42,6 +42,12 @@ def test_an_interval_fails_only_when_it_lies_wholly_outside():
         ("at_most = 0.13\n", "", "neither at_least nor at_most"),
         ('id = "quotes-without-serving"', 'id = "late-promises"', "is there twice"),
         ('derived_from = "late-promises"', 'derived_from = "wishes"', "derives from wishes"),
+        ('quality = "explainability"', 'quality = "beauty"', "waiver.0.quality"),
+        ('quality = "explainability"', 'quality = "loss"', "has a requirement and a waiver"),
+        ('quality = "explainability"', 'quality = "cost"', "no requirement and no waiver for explainability"),
+        ("review = 2027-05-22", "review = 2026-05-22", "is not after agreed"),
+        ('"model: p90 holds', '"nobody: p90 holds', "name no team"),
+        ('"product: asks for none"', '"platform: asks for none"', r"lack a line of \['product'\]"),
         ("[policy]", "[policy", "requirements.toml"),
         ("cohort_min = 15", "cohort_mins = 15", "policy.cohort_min"),
     ],
@@ -49,6 +55,13 @@ def test_an_interval_fails_only_when_it_lies_wholly_outside():
 def test_a_broken_record_is_refused_with_the_entry_at_fault(tmp_path: Path, old: str, new: str, says: str):
     with pytest.raises(BadRecord, match=says):
         load(changed(tmp_path, old, new))
+
+
+def test_the_line_at_fault_is_named(tmp_path: Path):
+    path = changed(tmp_path, 'quality = "memory"', 'quality = "beauty"')
+    line = 1 + path.read_text().splitlines().index('quality = "beauty"')
+    with pytest.raises(BadRecord, match=rf"requirements.toml:{line}: requirement\.\d+\.quality"):
+        load(path)
 
 
 def test_every_requirement_names_an_owner_a_reason_and_a_practice():
