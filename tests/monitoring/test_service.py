@@ -11,6 +11,8 @@ from chassis.tokens import make_tokens, read_token
 from contracts import requirements
 from contracts.clock import Clock
 from contracts.decisions import KINDS
+from contracts.measurements import Measurement, keep
+from contracts.trips import CompletedTrip, columns
 from monitoring.app import build
 from monitoring.settings import Settings
 from tests.monitoring.desk import Desk
@@ -69,6 +71,8 @@ def test_pages_json_and_metrics_tell_the_same_story(tmp_path, feeds):
         lines = {line["id"]: line for line in httpx.get(f"{url}/v1/requirements").json()}
         ticks = httpx.get(f"{url}/v1/ticks", params={"limit": 5}).json()
         page, decisions = httpx.get(url), httpx.get(f"{url}/decisions")
+        keep([Measurement.of("bundle-size", "gate", 123_456, True)], tmp_path / "var" / "measured")
+        agreed, dictionary = httpx.get(f"{url}/requirements"), httpx.get(f"{url}/dictionary")
         metrics = httpx.get(f"{url}/metrics").text
         feed = httpx.get(f"{url}/feeds/decisions").json()
 
@@ -84,6 +88,10 @@ def test_pages_json_and_metrics_tell_the_same_story(tmp_path, feeds):
     assert f'id="{feed[-1]["subject"]}"' in decisions.text
     assert "what was rejected" in decisions.text
     assert "https://" not in page.text  # nothing comes from elsewhere
+    assert all(f'id="{item.id}"' in agreed.text for item in RECORD.all())
+    assert "gate: 123456 kept" in agreed.text
+    assert "load test: never measured" in agreed.text
+    assert all(f"<td>{name}</td>" in dictionary.text for name in columns(CompletedTrip))
     assert 'tandem_decision_state{kind="watch"} 1.0' in metrics
     assert 'tandem_coverage_p90_ratio{group="all",role="champion"}' in metrics
     assert metrics.count("tandem_decision_state{") == len(KINDS)
