@@ -111,9 +111,9 @@ class Requirement(_Entry):
         """The limit in words, as tables print it."""
         parts = []
         if self.at_least is not None:
-            parts.append(f"at least {self.at_least:,g}")
+            parts.append(f"at least {self.at_least:,.12g}")
         if self.at_most is not None:
-            parts.append(f"at most {self.at_most:,g}")
+            parts.append(f"at most {self.at_most:,.12g}")
         return f"{', '.join(parts)} {self.unit}"
 
     @property
