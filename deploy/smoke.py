@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from deploy.outsider import Outsider
 from deploy.settings import DeploySettings
 
 QUOTES_ASKED = 20
+FIRST_COHORT_WITHIN_S = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,5 +60,21 @@ def passes(settings: DeploySettings, console: Console) -> bool:
     return all(line.passed for line in found)
 
 
+def joined(tandem: Outsider) -> bool:
+    """Whether monitoring has judged any outcome yet: the first cohort closes minutes after the first quote."""
+    lines = tandem.get("monitoring", "/v1/requirements") or []
+    return any(line["id"] == "outcome-join" and line["measured"] is not None for line in lines)
+
+
+def main() -> int:
+    """Wait for the first judged outcome, within reason, then check. Exit status 0 when all holds."""
+    settings, console = DeploySettings(), Console(soft_wrap=True)
+    deadline = time.monotonic() + FIRST_COHORT_WITHIN_S
+    with console.status("waiting for the first outcomes to be judged"):
+        while not joined(Outsider(settings)) and time.monotonic() < deadline:
+            time.sleep(2)
+    return 0 if passes(settings, console) else 1
+
+
 if __name__ == "__main__":
-    sys.exit(0 if passes(DeploySettings(), Console(soft_wrap=True)) else 1)
+    sys.exit(main())
