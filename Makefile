@@ -49,7 +49,7 @@ contracts: $(READY)  ## what the teams agreed: import rules, published snapshots
 	@$(BIN)/python -m tests.contracts.publish --check
 	@$(BIN)/python -m pytest -m "not slow" tests/contracts tests/boundaries
 
-prove: $(READY)  ## every requirement's check goes red under its saboteur, and green again (under 10 minutes)
+prove: $(READY)  ## every requirement's check goes red under its saboteur, and green again; CLASS=stream for one class
 	@$(BIN)/python -m tests.saboteurs $(CLASS)
 
 requirements: $(READY)  ## requirement, limit, last measured, when, by which check, verdict

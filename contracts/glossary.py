@@ -33,9 +33,10 @@ class Glossary(BaseModel):
 
     def faults(self, text: str) -> Iterator[str]:
         """Refused words in a text or a name, with the suggestion. Words of a name are apart at _, - and capitals."""
-        said = set(re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", text))
+        said = set(re.findall(r"[A-Z]+s?(?![a-z])|[A-Z]?[a-z]+", text))
+        folded = {word.lower() for word in said}
         for word, instead in self.refused.items():
-            if word in said or (word.islower() and word.capitalize() in said):
+            if {word, f"{word}s"} & (folded if word.islower() else said):
                 yield f"{word!r}: {instead}"
 
 

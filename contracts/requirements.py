@@ -71,8 +71,10 @@ class Requirement(_Entry):
     def _is_agreed(self) -> Self:
         spoke = {offer.partition(":")[0] for offer in self.offers}
         silent = {self.owner, self.asked_by} - spoke
-        if silent or not spoke <= set(get_args(Team)):
-            raise ValueError(f"requirement {self.id}: its offers lack a line of {sorted(silent)} or name no team")
+        if strangers := spoke - set(get_args(Team)):
+            raise ValueError(f"requirement {self.id}: an offer opens with {sorted(strangers)}, which is no team")
+        if silent:
+            raise ValueError(f"requirement {self.id}: its offers lack a line of {sorted(silent)}")
         if self.review <= self.agreed:
             raise ValueError(f"requirement {self.id}: review {self.review} is not after agreed {self.agreed}")
         return self
@@ -229,19 +231,24 @@ def load(path: Path = RECORD) -> Requirements:
         raise BadRecord(f"{path.name}: {error}: mend the line") from error
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        message = f"{path.name}:{_line(text, first['loc'])}: {where}: {first['msg']}"
+        where = ".".join(str(part) for part in first["loc"]) or "the record as a whole"
+        at = f":{_line(text, first['loc'])}" if first["loc"] else ""
+        message = f"{path.name}{at}: {where}: {first['msg']}"
         given = "" if isinstance(first["input"], dict | list) else f", got {first['input']!r:.80}"
         raise BadRecord(f"{message}{given}: see the head of the file for what each field means") from error
 
 
 def _line(text: str, location: tuple[int | str, ...]) -> int:
     """The line at which the entry that `location` leads to starts, or its field where that is there."""
-    table, rest = location[0] if location else "", location[1:]
-    heads = [n for n, line in enumerate(text.splitlines(), 1) if line.startswith((f"[[{table}]]", f"[{table}"))]
+    table, rest = (location[0], location[1:]) if location else ("", ())
+    lines = list(enumerate(text.splitlines(), 1))
+    entries = [number for number, line in lines if line == f"[[{table}]]"]
+    named = [number for number, line in lines if rest and line == f"[{table}.{rest[0]}]"]
+    plain = [number for number, line in lines if line == f"[{table}]"]
+    heads = entries or named or plain
     if not heads or not rest:
         return heads[0] if heads else 1
-    at, field = (heads[rest[0]], rest[1:]) if isinstance(rest[0], int) else (heads[0], rest)
+    at, field = (heads[rest[0]], rest[1:]) if isinstance(rest[0], int) else (heads[0], rest[1:] if named else rest)
     for number, line in enumerate(text.splitlines()[at:], at + 1):
         if line.startswith("["):
             break

@@ -14,12 +14,12 @@ from typing import Any, get_args
 
 from contracts.feeds import FEED_OWNERS, FeedName
 from contracts.measurements import Measurement, kept
-from contracts.requirements import Requirement, Requirements, load
-from contracts.trips import LEVELS, MODEL_INPUTS, CompletedTrip, columns
+from contracts.requirements import FOLDERS, Requirement, Requirements, load
+from contracts.trips import LEVELS, MODEL_INPUTS, CompletedTrip, Team, columns
 from deploy.settings import DeploySettings
 
 Json = dict[str, Any]
-TEAMS = ("product", "serving", "monitoring", "data", "model")
+TEAMS = tuple(team for team in get_args(Team) if team not in FOLDERS)  # those whose folder is a service's
 
 
 def negotiation_card(record: Requirements) -> Json:
@@ -47,7 +47,11 @@ def negotiation_card(record: Requirements) -> Json:
                 "source": "the trips feed of product",
                 "labels": [{"name": "duration_min", "description": columns(CompletedTrip)["duration_min"].meaning}],
                 "fields": [
-                    {"name": name, "description": column.meaning, "type": column.unit, "missing_values": column.missing}
+                    {
+                        "name": name,
+                        "description": f"{column.meaning} ({column.unit})",
+                        "missing_values": column.missing,
+                    }
                     for name, column in columns(CompletedTrip).items()
                 ],
             }
@@ -75,7 +79,8 @@ def _scenario(item: Requirement) -> Json:
 
 
 def evidence(measured: Iterable[Measurement], record: Requirements) -> dict[str, Json]:
-    """MLTE evidence by name, one for each verdict that has a value."""
+    """MLTE evidence by name, one for each verdict that has a value, on a requirement that still exists."""
+    known = {item.id for item in record.all()}
     return {
         f"{item.requirement}.{item.check.replace(' ', '-')}": {
             "artifact_type": "evidence",
@@ -95,7 +100,7 @@ def evidence(measured: Iterable[Measurement], record: Requirements) -> dict[str,
             "value": {"evidence_type": "real", "real": item.value, "unit": record[item.requirement].unit},
         }
         for item in measured
-        if math.isfinite(item.value)
+        if math.isfinite(item.value) and item.requirement in known
     }
 
 

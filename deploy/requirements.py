@@ -40,9 +40,12 @@ def untraced(record: Requirements, measured: Sequence[Measurement]) -> list[str]
 
 
 def newest_commit() -> date:
-    """The date by which agreements are judged, so that an old clone's tests stay green; today outside a repository."""
+    """The date by which agreements are judged, so that an old clone's tests stay green; today where git knows none."""
     asked = ["git", "-C", str(Path(__file__).parent), "log", "-1", "--format=%cs"]
-    told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    try:
+        told = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        told = ""
     return date.fromisoformat(told) if told else datetime.now(UTC).date()
 
 

@@ -75,9 +75,11 @@ def verdicts(measured: Measured, record: Requirements, load: Load) -> list[Line]
 def measurements_of(lines: Sequence[Line], record: Requirements) -> Iterator[Measurement]:
     """The lines about requirements, as every check leaves its verdicts."""
     known = {item.id for item in record.all()}
+    void = [line.how for line in lines if line.requirement not in known and not line.passed]
     for line in lines:
         if line.requirement in known:
-            yield Measurement.of(line.requirement, "load test", line.value, line.passed, line.how)
+            note = f"the run does not count: {', '.join(void)}" if void else line.how
+            yield Measurement.of(line.requirement, "load test", line.value, line.passed and not void, note)
 
 
 def publish(lines: Sequence[Line], measured: Measured, folder: Path, record: Requirements) -> None:

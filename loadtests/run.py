@@ -43,7 +43,7 @@ class NoChampion(TandemError):
 def tandem(settings: TrafficSettings, speed: str) -> Iterator[psutil.Process]:
     """A Tandem until leaving, entered once a champion serves; answers its launcher's process."""
     environment = os.environ | {f"TANDEM_{name}_PORT".upper(): str(settings.port(name)) for name in SERVICES}
-    environment |= {"TANDEM_VAR": str(settings.var), "TANDEM_HISTORY_WEEKS": "2", "TANDEM_SPEED": speed}
+    environment |= {"TANDEM_VAR": str(settings.var), "TANDEM_HISTORY_WEEKS": "6", "TANDEM_SPEED": speed}
     log = settings.var.with_name("launcher.log")
     with log.open("ab") as output:
         launcher = subprocess.Popen(

@@ -23,13 +23,14 @@ class CannotJudge(TandemError):
 
 @dataclass(frozen=True)
 class Measured:
-    """What the gate reads. `blind_ratio` is the loss with rain and temperature taken away over the loss with them,
-    `weekly_rows` the delivered trips a week by zone group. `since_change` is the number of delivered trips since the
-    change, `how` says what of them was made of; both are None without a change."""
+    """What the gate reads. `blind_ratio` is the loss with rain and temperature taken away over the loss with them; a
+    correction has none, since it bears an outage as its champion does, and a rainy day or two say little of that.
+    `weekly_rows` holds the delivered trips a week by zone group. `since_change` is the number of delivered trips since
+    the change, `how` says what of them was made of; both are None without a change."""
 
     overall: Slice
     groups: dict[str, Slice]
-    blind_ratio: float
+    blind_ratio: float | None
     weekly_rows: dict[str, float]
     training_s: float
     bundle_bytes: int
@@ -75,7 +76,8 @@ def _judge(item: Requirement, measured: Measured, record: Requirements) -> Itera
             ratio = measured.overall.pinball_min / measured.overall.heuristic_pinball_min
             yield verdict(ratio, item.passes(ratio))
         case "pinball_ratio_without_weather":
-            yield verdict(measured.blind_ratio, item.passes(measured.blind_ratio))
+            if measured.blind_ratio is not None:
+                yield verdict(measured.blind_ratio, item.passes(measured.blind_ratio))
         case "rows_per_week":
             rows = sum(measured.weekly_rows.values())
             yield verdict(rows, item.passes(rows))

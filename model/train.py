@@ -130,8 +130,10 @@ def evaluate(candidate: Candidate, training_s: float, bundle_bytes: int, differe
     )
 
 
-def blind_ratio(candidate: Candidate) -> float:
-    """Loss on the held-out trips with rain and temperature taken away, over the loss with them."""
+def blind_ratio(candidate: Candidate) -> float | None:
+    """Loss on the held-out trips without rain and temperature, over the loss with them; None for a correction."""
+    if candidate.corrects is not None:
+        return None
     test = candidate.test
     blinded = test.inputs | {name: np.full_like(test.inputs[name], np.nan) for name in ("rain_mm_h", "temperature_c")}
     blind, seeing = (

@@ -133,7 +133,8 @@ class Monitor:
     def _verdicts(self, tick: Tick) -> Iterator[Measurement]:
         """How the requirements stand after a tick; what a retraining that it orders rests on."""
         for line in standing(tick.evidence, self.record, max(self.freshness().values())):
-            yield Measurement.of(line.requirement.id, "monitor", line.measured, line.colour != "red", line.colour)
+            if line.colour != "not enough truth":
+                yield Measurement.of(line.requirement.id, "monitor", line.measured, line.colour == "green", line.note)
         change_at = tick.verdict.change_at
         if tick.verdict.kind == "retrain" and change_at is not None:
             limit = self.record["retrain-outcomes"]

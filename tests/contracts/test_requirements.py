@@ -46,7 +46,7 @@ def test_an_interval_fails_only_when_it_lies_wholly_outside():
         ('quality = "explainability"', 'quality = "loss"', "has a requirement and a waiver"),
         ('quality = "explainability"', 'quality = "cost"', "no requirement and no waiver for explainability"),
         ("review = 2027-05-22", "review = 2026-05-22", "is not after agreed"),
-        ('"model: p90 holds', '"nobody: p90 holds', "name no team"),
+        ('"model: p90 holds', '"nobody: p90 holds', r"\['nobody'\], which is no team"),
         ('"product: asks for none"', '"platform: asks for none"', r"lack a line of \['product'\]"),
         ("[policy]", "[policy", "requirements.toml"),
         ("cohort_min = 15", "cohort_mins = 15", "policy.cohort_min"),
@@ -61,6 +61,10 @@ def test_the_line_at_fault_is_named(tmp_path: Path):
     path = changed(tmp_path, 'quality = "memory"', 'quality = "beauty"')
     line = 1 + path.read_text().splitlines().index('quality = "beauty"')
     with pytest.raises(BadRecord, match=rf"requirements.toml:{line}: requirement\.\d+\.quality"):
+        load(path)
+    path = changed(tmp_path, "duration_s = 10\n", 'duration_s = "soon"\n')
+    line = 1 + path.read_text().splitlines().index('duration_s = "soon"')
+    with pytest.raises(BadRecord, match=rf"requirements.toml:{line}: load\.prove\.duration_s"):
         load(path)
 
 

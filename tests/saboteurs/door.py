@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -45,19 +46,20 @@ def _days() -> pl.DataFrame:
 
 
 def profile(saboteur: str | None) -> list[Measurement]:
-    """Judge a day's batches against what was learnt from the trips before; the ratio of the worst one."""
+    """Judge a day's batches against what was learnt from the trips before; the ratio of the one farthest from it."""
     delivery = Delivery()
     spoiler(SABOTEURS, saboteur)(delivery)
     reference = ZoneReference(tuple(city_zones(SEED))).learn(_days().head(LEARNT_FROM))
     sent = delivery.send(_days().slice(LEARNT_FROM))
     intake = Intake(reference, LIMIT, LIVE_START)
-    refused = 0
-    for start in range(0, sent.height - ROWS, ROWS):
+    ratios, refused = [], 0
+    for start in range(0, sent.height - ROWS + 1, ROWS):
         batch = sent.slice(start, ROWS)
         verdict = intake.judge_frame(
             f"b{start}", batch.with_row_index(ROW), lambda row, b=batch: b.row(row, named=True)
         )
-        refused += verdict.event_type == "batch.quarantined"
-    ratio = reference.ratios(sent).median()
-    note = f"{refused} of {sent.height // ROWS} batches refused; the median route"
-    return measured(RECORD, "intake", [(LIMIT.id, ratio, refused == 0, note)])
+        ratios.append(verdict.ratio)
+        refused += LIMIT.id in verdict.judged.reasons
+    farthest = max(ratios, key=lambda ratio: abs(math.log(ratio)))
+    note = f"{refused} of {len(ratios)} batches refused; the one farthest from the reference"
+    return measured(RECORD, "intake", [(LIMIT.id, farthest, refused == 0, note)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import shutil
 import signal
@@ -114,7 +115,7 @@ def stopped_training(training: Training) -> None:
     """The training process is held up until its time is over."""
 
     def hold(process: Process, log: Path) -> None:
-        while "training on" not in log.read_text():
+        while process.poll() is None and "training on" not in log.read_text():
             time.sleep(0.02)
         process.send_signal(signal.SIGSTOP)
         time.sleep(RECORD["training-time"].ceiling)
@@ -177,6 +178,7 @@ def profile(saboteur: str | None) -> list[Measurement]:
 def _champion() -> Path:
     """A var with an honest champion, for corrections to start from."""
     var = Path(tempfile.mkdtemp(prefix="tandem-champion-"))
+    atexit.register(shutil.rmtree, var, ignore_errors=True)
     _train(var, Training().table)
     return var
 
@@ -212,11 +214,13 @@ def _run(var: Path, arguments: list[str], hold: Hold = no_hold) -> list[GateResu
             stdout=output,
             stderr=output,
         )
-    hold(process, log)
-    while process.poll() is None and not told.is_file():
-        time.sleep(0.05)
-    process.kill()  # what it does after its result is MLflow's
-    process.wait()
+    try:
+        hold(process, log)
+        while process.poll() is None and not told.is_file():
+            time.sleep(0.05)
+    finally:
+        process.kill()  # what it does after its result is MLflow's
+        process.wait()
     if not told.is_file():
         raise RuntimeError(f"the training told no result; it said:\n{log.read_text()[-3000:]}")
     result = RESULT.validate_json(told.read_bytes())

@@ -115,19 +115,23 @@ def profile(saboteur: str | None) -> list[Measurement]:
         process, port = stack.enter_context(_serving(var, service.bundle))
         seen_port = stack.enter_context(flaky(port, service.breaks_every)) if service.breaks_every else port
         shop = stack.enter_context(running(_shop()))
-        over = threading.Event()
-        fault = threading.Thread(target=service.meanwhile, args=(process, over))
-        stack.callback(fault.join)
-        stack.callback(over.set)
         crowd = subprocess.Popen(
             [sys.executable, "-m", "tests.saboteurs.crowd", str(process.pid)],
             env=os.environ | {"TANDEM_VAR": folder, "TANDEM_SERVING_PORT": str(seen_port), "TANDEM_PRODUCT_URL": shop},
             stdout=subprocess.PIPE,
         )
+        stack.callback(crowd.kill)
         assert crowd.stdout is not None
-        assert crowd.stdout.readline() == b"ready\n"
+        if crowd.stdout.readline() != b"ready\n":
+            raise RuntimeError("the load test's users did not start; what they said is above")
+        over = threading.Event()
+        fault = threading.Thread(target=service.meanwhile, args=(process, over))
         fault.start()
+        stack.callback(fault.join)
+        stack.callback(over.set)
         told, _ = crowd.communicate(timeout=60)
+        if crowd.returncode:
+            raise RuntimeError(f"the load test's users ended with status {crowd.returncode}; what they said is above")
     return measured(RECORD, "load test", (tuple(line) for line in json.loads(told)))
 
 

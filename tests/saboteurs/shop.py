@@ -31,7 +31,7 @@ from contracts import requirements
 from contracts.clock import Clock
 from contracts.conditions import Conditions
 from contracts.measurements import Measurement
-from tests.browser.booking import faults, steps_to_book
+from tests.browser.booking import choose_places, faults, steps_to_book
 from tests.browser.test_product_pages import CHROMIUM
 from tests.product.conftest import START, WISH
 from tests.product.neighbours import FakeCity, a_map
@@ -39,7 +39,7 @@ from tests.saboteurs.faults import Saboteur, measured, spoiler
 from tests.saboteurs.proxy import editing
 from tests.servers import free_port, running
 from tests.system.leaks import places_found
-from tests.system.strangers import answering_strangers
+from tests.system.strangers import answering_strangers, published
 
 KINDS = ("system test", "browser test")
 RECORD = requirements.load()
@@ -151,7 +151,7 @@ def profile(saboteur: str | None) -> list[Measurement]:
                 for name, value in shop.seen_through.get("request_headers", {}).items()
             }
             seen = stack.enter_context(running(editing(url, **shop.seen_through | {"request_headers": headers})))
-            strangers, guarded = answering_strangers(seen)
+            strangers, guarded = answering_strangers(seen, published("product"))
             answering = len(strangers) if guarded else nan  # a service that guards nothing was not looked at
             note(system, "unguarded-routes", answering, f"of {guarded} guarded; {', '.join(strangers)}")
             _rate_a_trip(url, var)
@@ -165,14 +165,18 @@ def profile(saboteur: str | None) -> list[Measurement]:
 
 
 def _at_a_keyboard(url: str) -> tuple[int, list[str]]:
-    """Steps to a booking, and what the checker finds on the first page and on the booked trip's."""
+    """Steps to a booking; what the checker finds on the booked trip's page, the first one, and one with an offer."""
     with sync_playwright() as playwright:
         flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
         window = playwright.chromium.launch(executable_path=CHROMIUM, args=flags).new_page(base_url=url)
         steps = steps_to_book(window)
-        on_trip = faults(window)
+        found = faults(window)
         window.goto("/")
-        return steps, faults(window) + on_trip
+        found += faults(window)
+        choose_places(window)
+        window.keyboard.press("Enter")
+        window.wait_for_timeout(500)
+        return steps, found + faults(window)
 
 
 @contextmanager
@@ -253,12 +257,13 @@ class Hanging:
         writer.close()
 
     def __enter__(self) -> Hanging:
-        server = self.loop.run_until_complete(asyncio.start_server(self._hang, "127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        self.server = self.loop.run_until_complete(asyncio.start_server(self._hang, "127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self.server.sockets[0].getsockname()[1]}"
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self.thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.loop.call_soon_threadsafe(self.server.close)  # from here on nobody listens
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(timeout=5)

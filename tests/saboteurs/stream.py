@@ -158,7 +158,11 @@ def _monitors(stream: Stream, folder: Path) -> list[Measurement]:
     return measured(
         RECORD,
         "monitor",
-        ((line.requirement.id, line.measured, line.colour != "red", line.note) for line in view.lines),
+        (
+            (line.requirement.id, line.measured, line.colour == "green", line.note)
+            for line in view.lines
+            if line.colour != "not enough truth"
+        ),
     )
 
 

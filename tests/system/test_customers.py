@@ -12,14 +12,16 @@ import httpx
 import psutil
 import pytest
 
+from contracts.addresses import Addresses
 from contracts.bookings import Quote, TripStatus
 from contracts.estimates import EstimateAnswered
 from contracts.feeds import payload
+from contracts.measurements import Measurement, keep
 from contracts.requirements import load
 from contracts.trips import CompletedTrip
 from tests.bundles import make_bundle
 from tests.system.leaks import places_found
-from tests.system.strangers import answering_strangers
+from tests.system.strangers import answering_strangers, published
 from tests.system.tandem import OWNERS, Tandem, patiently, tandem
 
 pytestmark = pytest.mark.timeout(170)
@@ -45,6 +47,14 @@ def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tandem]:
         except AssertionError as error:
             raise AssertionError(f"{error}; the launcher said: {running.what_it_said()}") from error
         yield running
+
+
+def leave(requirement: str, value: float, note: str) -> None:
+    """Leave a verdict where `make requirements` finds it, and insist on the limit."""
+    limit = load()[requirement]
+    verdict = Measurement.of(requirement, "system test", value, limit.passes(value), note)
+    keep([verdict], Addresses().measured)
+    assert verdict.passed, f"{limit.missed(value)}: {note}"
 
 
 def quote(system: Tandem) -> Quote:
@@ -88,16 +98,20 @@ def test_a_parcel_from_quote_to_rating(system: Tandem):
     assert [event.data["stars"] for event in ratings] == [4]
     feeds = [f"{system.url(owner)}/feeds/{feed}" for feed, owner in OWNERS.items()]
     leaks = places_found("555-0100", feeds, system.var)
-    assert load()["personal-data-outside"].passes(len(leaks)), leaks
+    leave("personal-data-outside", len(leaks), ", ".join(leaks))
 
 
 def test_no_service_lets_a_stranger_act(system: Tandem):
     guarded = 0
+    strangers: list[str] = []
     for service in ("product", "serving", "monitoring", "city"):
-        strangers, here = answering_strangers(system.url(service))
-        assert load()["unguarded-routes"].passes(len(strangers)), strangers
+        url = system.url(service)  # the city is the demo's alone: nobody publishes its interface
+        openapi = httpx.get(f"{url}/openapi.json").json() if service == "city" else published(service)
+        found, here = answering_strangers(url, openapi)
+        assert here > 0, service
+        strangers += found
         guarded += here
-    assert guarded >= 6
+    leave("unguarded-routes", len(strangers), f"of {guarded} guarded; {', '.join(strangers)}")
 
 
 def test_serving_killed_in_mid_traffic_costs_no_quote_and_comes_back_by_itself(system: Tandem):
@@ -135,7 +149,7 @@ def test_serving_killed_in_mid_traffic_costs_no_quote_and_comes_back_by_itself(s
         thread.join(timeout=15)
 
     answered = sum(status == 200 for _, status, _ in answers) / len(answers)
-    assert load()["quotes-without-serving"].passes(answered), [item for item in answers if item[1] != 200][:3]
+    leave("quotes-without-serving", answered, str([item for item in answers if item[1] != 200][:3]))
 
 
 def process_of(system: Tandem, module: str) -> psutil.Process:

@@ -101,7 +101,7 @@ def test_from_nothing_to_a_quote_ended_by_ctrl_c_then_warm_and_checked(tmp_path)
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_left_alone_it_closes_the_loop_and_says_so(tmp_path):
-    system = a_tandem(tmp_path / "var", TANDEM_SPEED="300", TANDEM_HISTORY_WEEKS="2")
+    system = a_tandem(tmp_path / "var", TANDEM_SPEED="300", TANDEM_HISTORY_WEEKS="6")
     ended = launch(system, "--for", "240", within_s=500)
 
     assert ended.returncode == 0, ended.stdout
