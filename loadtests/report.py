@@ -30,7 +30,7 @@ class Latency:
 class Measured:
     """What one run measured: whole quotes, estimates as serving and a client saw them, MB per serving worker by pid."""
 
-    quotes: Latency
+    quotes: Latency | None  # None where the run sent nobody to the product
     quotes_by_model: int
     by_serving: Latency
     by_client: Latency
@@ -51,10 +51,13 @@ class Line:
 
 def verdicts(measured: Measured, record: Requirements, load: Load) -> list[Line]:
     """What makes the run count at all, then every requirement of this load."""
-    arrived = measured.quotes.samples / (load.arrivals_per_s * load.duration_s)
-    wanted, enough = f"at least {load.least_arrival_share:.0%}", arrived >= load.least_arrival_share
-    lines = [Line("the run counts", f"quotes answered of {load.arrivals_per_s:g}/s", wanted, f"{arrived:.1%}", enough)]
-    for seen in (measured.quotes, measured.by_serving, measured.by_client):
+    lines = []
+    if measured.quotes is not None:
+        arrived = measured.quotes.samples / (load.arrivals_per_s * load.duration_s)
+        wanted, enough = f"at least {load.least_arrival_share:.0%}", arrived >= load.least_arrival_share
+        how = f"quotes answered of {load.arrivals_per_s:g}/s"
+        lines.append(Line("the run counts", how, wanted, f"{arrived:.1%}", enough))
+    for seen in filter(None, (measured.quotes, measured.by_serving, measured.by_client)):
         wanted, enough = f"at least {load.least_samples:,}", seen.samples >= load.least_samples
         lines.append(Line("the run counts", f"samples: {seen.observer}", wanted, f"{seen.samples:,}", enough))
 
@@ -95,8 +98,11 @@ def publish(lines: Sequence[Line], measured: Measured, folder: Path, record: Req
     for item in measurements_of(lines, record):
         if not item.passed:
             console.print(f"[red]✗[/] {record[item.requirement].missed(item.value)}", highlight=False)
-    quotes, by_model = measured.quotes, measured.quotes_by_model / max(1, measured.quotes.samples)
-    console.print(f"a whole quote: p95 {quotes.p95_ms:.0f} ms, p99 {quotes.p99_ms:.0f} ms; {by_model:.1%} by the model")
+    if (quotes := measured.quotes) is not None:
+        by_model = measured.quotes_by_model / max(1, quotes.samples)
+        console.print(
+            f"a whole quote: p95 {quotes.p95_ms:.0f} ms, p99 {quotes.p99_ms:.0f} ms; {by_model:.1%} by the model"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     console.save_html(str(folder / "loadtest.html"))
     content = {"load": POPULATION, "verdicts": [asdict(line) for line in lines], "measured": asdict(measured)}

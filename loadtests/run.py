@@ -92,7 +92,7 @@ def measure(
     ran = _histogram(settings).since(before)
     by_serving = report.Latency("by serving", ran.total, 1000 * ran.quantile(0.95), 1000 * ran.quantile(0.99))
     by_client = _seen(environment, "estimate", "by a client")
-    quotes = _seen(environment, "quote", "quotes")
+    quotes = _seen(environment, "quote", "quotes") if SteadyQuotes in users else None
     measured = report.Measured(quotes, SteadyQuotes.by_model, by_serving, by_client, memory)
     runner.quit()
     return measured
