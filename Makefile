@@ -47,7 +47,7 @@ loadtest: $(READY)  ## constant arrivals against a Tandem of its own, judged by 
 contracts: $(READY)  ## what the teams agreed: import rules, published snapshots, changes and their notes, glossary, mutations
 	@$(BIN)/lint-imports --no-logo
 	@$(BIN)/python -m tests.contracts.publish --check
-	@$(BIN)/python -m pytest -m "not slow" tests/contracts tests/boundaries
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow" tests/contracts tests/boundaries
 
 prove: $(READY)  ## every requirement's check goes red under its saboteur, and green again; CLASS=stream for one class
 	@$(BIN)/python -m tests.saboteurs $(CLASS)
