@@ -51,6 +51,7 @@ def test_under_one_in_a_thousand_calm_batches_is_refused_and_every_batch_in_mile
     assert refused_share(in_miles(calm.head(9000)), reference, ROWS) == 1.0
 
 
+@pytest.mark.slow
 def test_the_few_trips_of_a_quiet_hour_pass_too(calm, reference):
     assert refused_share(calm.tail(6000), reference, 4) <= 0.001
     assert refused_share(in_miles(calm.tail(2000)), reference, 4) > 0.99

@@ -93,6 +93,7 @@ def test_its_loss_is_clearly_below_any_simple_table_even_one_made_in_hindsight(t
         assert pinball(trips, in_hindsight(celled, *keys)) > 1.15 * loss, keys
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("missing", [("city_pace",), ("rain_mm_h", "temperature_c"), NULLABLE])
 def test_with_nulls_it_is_still_calibrated_but_knows_less(city, trips, best, missing):
     blind = without(trips, *missing)
@@ -102,6 +103,7 @@ def test_with_nulls_it_is_still_calibrated_but_knows_less(city, trips, best, mis
     assert 1.01 < pinball(trips, answers) / pinball(trips, best) < 1.15
 
 
+@pytest.mark.slow
 def test_a_sabotaged_latent_posterior_shows(city, trips, best, monkeypatch):
     """Red on purpose: the checks above can fail."""
     honest = oracle.latent_posterior

@@ -70,6 +70,7 @@ def test_golden_trips_include_missing_weather_and_a_wrong_answer_is_refused(trai
         accept(copy)
 
 
+@pytest.mark.slow
 def test_what_the_model_may_not_see_leaves_the_digest_unchanged(trained, tmp_path):
     rng = np.random.default_rng(9)
     shuffled = trained.table.with_columns(

@@ -211,6 +211,7 @@ def test_a_feed_that_is_away_holds_cohorts_open_and_then_is_a_fault(desk):
     assert kinds(desk)[-1] == "nothing"
 
 
+@pytest.mark.slow
 def test_a_restart_and_another_rhythm_give_the_same_ticks(desk):
     """Nothing is judged twice or skipped: alarms, comparisons and clean cohorts survive, whenever monitoring looks."""
     entered = LIVE + timedelta(hours=5)
@@ -256,6 +257,7 @@ def test_postgres_gives_the_same_ticks_as_sqlite(desk, tmp_path):
         served.engine.dispose()
 
 
+@pytest.mark.slow
 def test_replay_computes_every_tick_again_and_reports_a_changed_one(desk):
     desk = desk(with_champion() + RecordedCity(seed=6, bridge_closed_h=0, slowdown=1.6).events(9))
     desk.run(9)

@@ -317,6 +317,7 @@ def test_swaps_under_load_fail_no_request_and_each_answer_is_of_the_version_it_n
     assert seen == recorded == set(slopes)
 
 
+@pytest.mark.slow
 def test_an_answer_is_in_the_feed_even_if_the_process_is_killed_right_after_it(place, trip):
     make_bundle(place.bundles, "1")
     port = free_port()
