@@ -16,8 +16,9 @@ from model.snapshot import Trips
 STEPS, FEWEST_EPOCHS = 500, 13  # optimizer steps that suffice, however few the rows; and at least so many epochs
 LARGEST_BATCH, SMALLEST_BATCH = 2048, 256
 PEAK_RATE, DECAY = 1.4e-2, 0.3
+WEATHER = ("rain_mm_h", "temperature_c")  # one feed: they fail together
 OUTAGES = {  # how often training hides columns, so that the model bears their absence in service
-    ("rain_mm_h", "temperature_c"): 0.05,  # one feed: they fail together
+    WEATHER: 0.05,
     ("city_pace",): 0.05,
     ("parcel_kg",): 0.05,
     ("pickup_zone",): 0.005,  # 0 is no zone's id: it reaches the unknown slot

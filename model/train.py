@@ -35,6 +35,7 @@ from model.bundle import code_revision, golden_trips, libraries, seal
 from model.candidate import Candidate, NotEnoughTruth, propose
 from model.evaluation import by_group, measure, pinball_min
 from model.export import export, probe
+from model.fit import WEATHER
 from model.network import predict
 from model.releases import released
 from model.settings import REFUSED, Settings
@@ -135,7 +136,7 @@ def blind_ratio(candidate: Candidate) -> float | None:
     if candidate.corrects is not None:
         return None
     test = candidate.test
-    blinded = test.inputs | {name: np.full_like(test.inputs[name], np.nan) for name in ("rain_mm_h", "temperature_c")}
+    blinded = test.inputs | {name: np.full_like(test.inputs[name], np.nan) for name in WEATHER}
     blind, seeing = (
         pinball_min(predict(candidate.network, inputs), test.duration_min).mean() for inputs in (blinded, test.inputs)
     )

@@ -19,21 +19,28 @@ def steps_to_book(page: Page) -> int:
     page.goto("/")
     choose_places(page)
     for step in range(1, MOST_STEPS):
-        for _ in range(40):
-            page.keyboard.press("Tab")
-            if page.evaluate("document.activeElement.tagName") == "BUTTON":
-                break
-        before = page.evaluate(WHOLE)
-        page.keyboard.press("Enter")
-        try:
-            page.wait_for_function(f"before => {WHOLE} !== before", arg=before, timeout=5_000)
-            page.wait_for_load_state("networkidle")
-            page.wait_for_function(SETTLED, timeout=5_000)
-        except TimeoutError:
-            return MOST_STEPS  # a button that does nothing
+        if not press_next(page):
+            return MOST_STEPS
         if page.get_by_role("heading", name="A courier is coming").count():
             return step
     return MOST_STEPS
+
+
+def press_next(page: Page) -> bool:
+    """Press the next button, as Tab finds it, and wait for what comes; whether anything did."""
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.tagName") == "BUTTON":
+            break
+    before = page.evaluate(WHOLE)
+    page.keyboard.press("Enter")
+    try:
+        page.wait_for_function(f"before => {WHOLE} !== before", arg=before, timeout=5_000)
+        page.wait_for_load_state("networkidle")
+        page.wait_for_function(SETTLED, timeout=5_000)
+    except TimeoutError:
+        return False
+    return True
 
 
 def choose_places(page: Page) -> None:

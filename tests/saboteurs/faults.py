@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from contracts.measurements import Measurement
 from contracts.requirements import CheckKind, Requirements
@@ -29,15 +29,6 @@ class Saboteur(Generic[Scene]):
     def says(self) -> str:
         """What it does, in words."""
         return (self.spoil.__doc__ or "").strip()
-
-
-class CheckClass(Protocol):
-    """A module of this package."""
-
-    KINDS: tuple[CheckKind, ...]
-    SABOTEURS: Mapping[str, Saboteur]
-
-    def profile(self, saboteur: str | None) -> list[Measurement]: ...
 
 
 def measured(

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -28,6 +28,7 @@ from contracts.clock import Clock
 from contracts.measurements import Measurement
 from tests.bundles import TRAINED_AT, make_bundle
 from tests.saboteurs.faults import Saboteur, measured, spoiler
+from tests.saboteurs.processes import service
 from tests.saboteurs.proxy import flaky
 from tests.servers import free_port, running
 
@@ -44,7 +45,6 @@ class Service:
     bundle: Callable[[Path], None] = lambda _folder: None
     meanwhile: Callable[[subprocess.Popen[bytes], threading.Event], None] = lambda _process, _over: None
     breaks_every: int | None = None
-    extra: dict[str, str] = field(default_factory=dict)
 
 
 def stuttering_server(service: Service) -> None:
@@ -108,12 +108,12 @@ SABOTEURS: dict[str, Saboteur[Service]] = {
 
 def profile(saboteur: str | None) -> list[Measurement]:
     """Ten seconds of the steady load on one serving process; the load test's own verdicts."""
-    service = Service()
-    spoiler(SABOTEURS, saboteur)(service)
+    loaded = Service()
+    spoiler(SABOTEURS, saboteur)(loaded)
     with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         var = Path(folder)
-        process, port = stack.enter_context(_serving(var, service.bundle))
-        seen_port = stack.enter_context(flaky(port, service.breaks_every)) if service.breaks_every else port
+        process, port = stack.enter_context(_serving(var, loaded.bundle))
+        seen_port = stack.enter_context(flaky(port, loaded.breaks_every)) if loaded.breaks_every else port
         shop = stack.enter_context(running(_shop()))
         crowd = subprocess.Popen(
             [sys.executable, "-m", "tests.saboteurs.crowd", str(process.pid)],
@@ -125,7 +125,7 @@ def profile(saboteur: str | None) -> list[Measurement]:
         if crowd.stdout.readline() != b"ready\n":
             raise RuntimeError("the load test's users did not start; what they said is above")
         over = threading.Event()
-        fault = threading.Thread(target=service.meanwhile, args=(process, over))
+        fault = threading.Thread(target=loaded.meanwhile, args=(process, over))
         fault.start()
         stack.callback(fault.join)
         stack.callback(over.set)
@@ -148,41 +148,12 @@ def _serving(var: Path, edit: Callable[[Path], None]) -> Iterator[tuple[subproce
     make_tokens(var / "tokens")
     Clock(time_zone="Europe/Berlin", city_start=TRAINED_AT, wall_start=time.time(), speed=1).save(var / "clock.json")
     edit(make_bundle(var / "bundles", VERSION))
-    port = free_port()
     away = f"http://127.0.0.1:{free_port()}"  # model and monitoring have nothing to tell
-    process = subprocess.Popen(
-        [sys.executable, "-m", "serving"],
-        env=os.environ
-        | {
-            "TANDEM_VAR": str(var),
-            "TANDEM_SERVING_PORT": str(port),
-            "TANDEM_MODEL_URL": away,
-            "TANDEM_MONITORING_URL": away,
-        },
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        _choose_champion(f"http://127.0.0.1:{port}", read_token(var / "tokens", "control"))
-        yield process, port
-    finally:
-        process.send_signal(signal.SIGCONT)
-        process.terminate()
-        process.wait(timeout=20)
-
-
-def _choose_champion(url: str, token: str) -> None:
-    command = {"action": "challenge", "version": VERSION, "reason": "a champion to load"}
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            answer = httpx.post(
-                f"{url}/v1/rollout", json=command, headers={"Authorization": f"Bearer {token}"}, timeout=30
-            )
-            answer.raise_for_status()
-            return
-        except httpx.ConnectError:
-            time.sleep(0.05)
-    raise RuntimeError("serving did not come up")
+    with service("serving", var, "live", model_url=away, monitoring_url=away) as (url, process):
+        command = {"action": "challenge", "version": VERSION, "reason": "a champion to load"}
+        token = {"Authorization": f"Bearer {read_token(var / 'tokens', 'control')}"}
+        httpx.post(f"{url}/v1/rollout", json=command, headers=token, timeout=30).raise_for_status()
+        yield process, int(url.rpartition(":")[2])
 
 
 def _stop(process: subprocess.Popen[bytes], seconds: float) -> None:

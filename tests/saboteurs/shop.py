@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -31,11 +29,12 @@ from contracts import requirements
 from contracts.clock import Clock
 from contracts.conditions import Conditions
 from contracts.measurements import Measurement
-from tests.browser.booking import choose_places, faults, steps_to_book
+from tests.browser.booking import choose_places, faults, press_next, steps_to_book
 from tests.browser.test_product_pages import CHROMIUM
 from tests.product.conftest import START, WISH
 from tests.product.neighbours import FakeCity, a_map
 from tests.saboteurs.faults import Saboteur, measured, spoiler
+from tests.saboteurs.processes import service
 from tests.saboteurs.proxy import editing
 from tests.servers import free_port, running
 from tests.system.leaks import places_found
@@ -174,8 +173,7 @@ def _at_a_keyboard(url: str) -> tuple[int, list[str]]:
         window.goto("/")
         found += faults(window)
         choose_places(window)
-        window.keyboard.press("Enter")
-        window.wait_for_timeout(500)
+        press_next(window)
         return steps, found + faults(window)
 
 
@@ -189,38 +187,12 @@ def _product(var: Path, serving_url: str, city_known: bool = True) -> Iterator[t
     city = FakeCity(var)
     if city_known:
         city.publish(a_map(), Conditions(at=clock.now() + timedelta(hours=2), rain_mm_h=0.4, temperature_c=17))
-    port = free_port()
-    with running(city.app) as city_url, (var / "product.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "product"],
-            env=os.environ
-            | {
-                "TANDEM_VAR": str(var),
-                "TANDEM_PRODUCT_PORT": str(port),
-                "TANDEM_CITY_URL": city_url,
-                "TANDEM_SERVING_URL": serving_url,
-            },
-            stdout=log,
-            stderr=log,
-        )
-        try:
-            _until_up(f"http://127.0.0.1:{port}/health/{'ready' if city_known else 'live'}")
-            yield f"http://127.0.0.1:{port}", process
-        finally:
-            process.terminate()
-            process.wait(timeout=20)
-
-
-def _until_up(url: str) -> None:
-    deadline = time.monotonic() + 30
-    while time.monotonic() < deadline:
-        try:
-            if httpx.get(url, timeout=5).status_code == 200:
-                return
-        except httpx.HTTPError:
-            pass  # not up yet
-        time.sleep(0.05)
-    raise RuntimeError(f"{url} did not answer")
+    health = "ready" if city_known else "live"
+    with (
+        running(city.app) as city_url,
+        service("product", var, health, city_url=city_url, serving_url=serving_url) as started,
+    ):
+        yield started
 
 
 def _rate_a_trip(url: str, var: Path) -> None:

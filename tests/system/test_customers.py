@@ -22,7 +22,7 @@ from contracts.trips import CompletedTrip
 from tests.bundles import make_bundle
 from tests.system.leaks import places_found
 from tests.system.strangers import answering_strangers, published
-from tests.system.tandem import OWNERS, Tandem, patiently, tandem
+from tests.system.tandem import SERVED_BY, Tandem, patiently, tandem
 
 pytestmark = pytest.mark.timeout(170)
 CHAMPION = "v0-by-hand"
@@ -96,7 +96,7 @@ def test_a_parcel_from_quote_to_rating(system: Tandem):
     assert served.trip.model_dump() == {name: getattr(completed, name) for name in type(served.trip).model_fields}
     ratings = [event for event in system.reader("ratings").fetch() if event.subject == offered.trip_id]
     assert [event.data["stars"] for event in ratings] == [4]
-    feeds = [f"{system.url(owner)}/feeds/{feed}" for feed, owner in OWNERS.items()]
+    feeds = [f"{system.url(service)}/feeds/{feed}" for feed, service in SERVED_BY.items()]
     leaks = places_found("555-0100", feeds, system.var)
     leave("personal-data-outside", len(leaks), ", ".join(leaks))
 
