@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Literal
 
 from pydantic import BaseModel
@@ -59,8 +58,8 @@ def dictionary() -> str:
         f"Derived from `contracts/trips.py`, version {VERSION}; not for editing. The label is {LABEL}.",
         f"A time is text like 2026-06-01T08:30:00+02:00, of the form `{INSTANT}`.",
     ]
-    for title, fields in _tables():
-        rows = [_row(_cells(entry)) for entry in fields]
+    for title, fields in tables():
+        rows = [_row(cells(entry)) for entry in fields]
         parts += [f"## {title}", "\n".join([_row(HEADINGS), rules, *rows])]
     return "\n\n".join(parts) + "\n"
 
@@ -69,27 +68,15 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def fragment() -> str:
-    """The same tables as HTML, for a page to put its frame around."""
-    head = "".join(f'<th scope="col">{escape(heading)}</th>' for heading in HEADINGS)
-    parts = []
-    for title, fields in _tables():
-        body = "".join(
-            "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in _cells(entry)) + "</tr>\n" for entry in fields
-        )
-        parts.append(
-            f"<h2>{escape(title)}</h2>\n<table><thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody></table>\n"
-        )
-    return "".join(parts)
-
-
-def _tables() -> Iterator[tuple[str, list[Entry]]]:
+def tables() -> Iterator[tuple[str, list[Entry]]]:
+    """The dictionary's two tables: title and fields."""
     asked = TripRequest.model_fields
     yield "As requested (`TripRequest`)", [entry for entry in entries() if entry.name in asked]
     yield "Added when it has ended (`CompletedTrip`)", [entry for entry in entries() if entry.name not in asked]
 
 
-def _cells(entry: Entry) -> list[str]:
+def cells(entry: Entry) -> list[str]:
+    """What is told of a field, one text for each of `HEADINGS`."""
     column = entry.column
     return [
         entry.name, _values(entry), column.unit, column.meaning, column.owner, column.known, column.personal,

@@ -11,10 +11,10 @@ import polars as pl
 from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy import Connection
 
+from chassis.clock import Clock
 from chassis.databases import reading
 from chassis.feed_store import Draft
 from contracts import measurements
-from contracts.clock import Clock
 from contracts.decisions import Decision
 from contracts.feeds import TRIP_ENDS, Event
 from contracts.measurements import Measurement

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from contracts.addresses import Addresses
+from chassis.addresses import Addresses
 
 
 class Settings(Addresses):

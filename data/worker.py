@@ -12,10 +12,10 @@ from threading import Event as Flag
 import httpx
 from fastapi import FastAPI
 
+from chassis.clock import Clock
 from chassis.feed_routes import feed_routes
 from chassis.followers import Follower
 from chassis.service import listen, log_to_stderr, make_app
-from contracts.clock import Clock
 from contracts.requirements import load
 from contracts.snapshots import SnapshotZone
 from data.batch_rules import ZoneReference

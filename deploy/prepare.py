@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 
+from chassis.clock import Clock
 from chassis.tokens import make_tokens
-from contracts.clock import Clock
 from contracts.problems import TandemError
 from deploy.settings import DeploySettings
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from contracts.clock import Clock
+from chassis.clock import Clock
 from contracts.problems import TandemError
 from deploy import smoke
 from deploy.checklist import Checklist, steps

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal, get_args
 
-from contracts.addresses import Addresses
+from chassis.addresses import Addresses
 
 Service = Literal["product", "serving", "monitoring", "city", "data", "model"]
 SERVICES: tuple[Service, ...] = get_args(Service)

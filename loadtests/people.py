@@ -11,7 +11,7 @@ from locust import FastHttpUser
 from locust.contrib.fasthttp import FastResponse
 from pydantic import BaseModel
 
-from contracts.clock import Clock
+from chassis.clock import Clock
 from loadtests.settings import TrafficSettings
 
 log = logging.getLogger(__name__)

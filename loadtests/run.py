@@ -20,8 +20,8 @@ import psutil  # type: ignore[import-untyped]
 from locust.env import Environment
 from rich.console import Console
 
+from chassis.clock import Clock
 from contracts import measurements
-from contracts.clock import Clock
 from contracts.problems import TandemError
 from contracts.requirements import Load, load
 from loadtests import report

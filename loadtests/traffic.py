@@ -8,8 +8,8 @@ import gevent  # type: ignore[import-untyped]
 from locust import FastHttpUser  # noqa: F401  # first: it makes sockets cooperative before anything opens one
 from locust.env import Environment
 
+from chassis.clock import Clock
 from chassis.service import log_to_stderr
-from contracts.clock import Clock
 from loadtests.couriers import Couriers, log
 from loadtests.customers import Customers
 from loadtests.settings import TrafficSettings

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from contracts.addresses import Addresses
+from chassis.addresses import Addresses
 
 REFUSED = 3  # exit status of a training that ends without a release, with its reasons
 

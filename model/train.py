@@ -24,9 +24,9 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from chassis.clock import Clock, real_time
 from contracts import measurements, requirements
 from contracts.bundle import BundleRefused, BundleReleased, Evidence, GateResult, Lineage, Manifest
-from contracts.clock import Clock, real_time
 from contracts.measurements import Measurement
 from contracts.problems import TandemError
 from contracts.trips import fingerprint

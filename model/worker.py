@@ -20,13 +20,13 @@ from prometheus_client import CollectorRegistry, Counter
 from pydantic import TypeAdapter
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, insert, select, update
 
+from chassis.clock import Clock
 from chassis.databases import open_database, reading
 from chassis.feed_routes import feed_routes
 from chassis.feed_store import Draft, FeedStore, feed_tables
 from chassis.followers import Follower, cursor_table
 from chassis.service import listen, log_to_stderr, make_app
 from contracts.bundle import BundleRefused, BundleReleased
-from contracts.clock import Clock
 from contracts.decisions import Decision
 from contracts.feeds import Event, payload
 from contracts.snapshots import SnapshotMade

@@ -13,8 +13,8 @@ from datetime import timedelta
 from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from chassis.clock import Clock
 from contracts.bookings import CourierReport, Quote, QuoteRequest, Rating, TripStatus
-from contracts.clock import Clock
 from contracts.estimates import Quantiles
 from contracts.feeds import TripQuoted
 from contracts.trips import TripRequest

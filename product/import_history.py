@@ -13,8 +13,8 @@ from pydantic import TypeAdapter, ValidationError
 from rich.progress import Progress
 from sqlalchemy import insert, select
 
+from chassis.clock import Clock
 from chassis.databases import open_database
-from contracts.clock import Clock
 from contracts.feeds import Event
 from contracts.problems import TandemError
 from contracts.trips import CompletedTrip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contracts.addresses import Addresses
+from chassis.addresses import Addresses
 
 
 class Settings(Addresses):

@@ -13,11 +13,11 @@ from threading import Lock
 from pydantic import ValidationError
 from sqlalchemy import Column, Connection, MetaData, String, Table, insert, select
 
+from chassis.clock import Clock
 from chassis.databases import reading
 from chassis.feed_store import Draft, FeedStore
 from chassis.followers import EVENTS, Follower
 from contracts.bundle import BundleReleased
-from contracts.clock import Clock
 from contracts.decisions import Decision
 from contracts.estimates import BundleRejected, Rollout, RolloutChanged, RolloutCommand
 from contracts.feeds import MOST_EVENTS, Event, FeedName, payload

@@ -9,9 +9,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
+from chassis.clock import Clock
 from chassis.feed_store import Draft
 from chassis.problems import ProblemError
-from contracts.clock import Clock
 from contracts.estimates import Estimate, EstimateAnswered, ModelAnswer
 from contracts.trips import TripRequest
 from serving.bundles import LoadedBundle, Said

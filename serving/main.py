@@ -7,6 +7,7 @@ from functools import partial
 from fastapi import FastAPI
 from sqlalchemy import MetaData
 
+from chassis.clock import Clock
 from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
 from chassis.feed_store import FeedStore, feed_tables
@@ -14,7 +15,6 @@ from chassis.followers import cursor_table
 from chassis.service import make_app
 from chassis.tokens import read_token
 from contracts import requirements
-from contracts.clock import Clock
 from serving.bundles import BundleRefused
 from serving.conductor import Conductor, RolloutFollower, seal_table
 from serving.desk import EstimateDesk, Shadow

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from chassis.clock import Clock
 from chassis.databases import open_database
 from chassis.feed_store import FeedStore
 from chassis.service import listen, log_to_stderr
 from chassis.tokens import read_token
-from contracts.clock import Clock
 from data.city.keeper import Keeper
 from data.city.log import METADATA, IncidentLog
 from data.city.reference import City

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from chassis.clock import Clock
 from chassis.feed_store import Draft, FeedStore
-from contracts.clock import Clock
 from data.city.incidents import map_unit_km
 from data.city.log import IncidentLog, published, set_published
 from data.city.reference import City

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 
+from chassis.clock import Clock
 from chassis.tokens import make_tokens
-from contracts.clock import Clock
 from contracts.conditions import CityMap
 from contracts.trips import HIGHEST_ZONE
 from monitoring.app import build as build_monitoring

@@ -27,12 +27,12 @@ import product.main
 import product.settings
 import serving.main
 import serving.settings
+from chassis.clock import Clock
 from chassis.tokens import make_tokens
 from contracts.changes import compare, undeclared
-from contracts.clock import Clock
 from contracts.description import Description, describe
 from contracts.dictionary import dictionary
-from contracts.odcs import odcs
+from deploy.odcs import odcs
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "contracts" / "published"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from contracts import glossary
 from contracts.feeds import PAYLOADS
 from contracts.requirements import load
+from tests.contracts import glossary
 
 ROOT = Path(__file__).parents[2]
 TEAMS = ("contracts", "chassis", "data", "model", "serving", "product", "monitoring", "loadtests", "deploy")

@@ -11,8 +11,8 @@ from datetime import timedelta
 import httpx
 import pytest
 
+from chassis.clock import Clock
 from chassis.tokens import make_tokens, read_token
-from contracts.clock import Clock
 from contracts.conditions import CityMap, Conditions, TruthAnswer, Wish
 from contracts.feeds import Event, payload
 from data.city.__main__ import build

@@ -22,7 +22,7 @@ import pytest
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
-from contracts.clock import Clock
+from chassis.clock import Clock
 from contracts.decisions import Decision
 from contracts.feeds import Event, payload
 from contracts.requirements import load

@@ -14,9 +14,9 @@ from datetime import datetime, timedelta
 import pytest
 from fastapi import FastAPI, HTTPException
 
+from chassis.clock import Clock
 from chassis.tokens import make_tokens
 from contracts.bookings import CourierReport, Job, Quote, QuoteRequest, Rating, TripStatus
-from contracts.clock import Clock
 from contracts.conditions import TruthAnswer, TruthRequest, Wish
 from contracts.trips import TripRequest
 from tests.servers import running

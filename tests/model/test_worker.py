@@ -19,12 +19,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import MetaData
 
+from chassis.clock import Clock
 from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
 from chassis.feed_store import Draft, FeedStore, feed_tables
 from chassis.service import make_app
 from contracts.bundle import BundleRefused, BundleReleased, verify
-from contracts.clock import Clock
 from contracts.decisions import Decision
 from contracts.snapshots import SnapshotMade
 from tests.model import small_city

@@ -7,9 +7,9 @@ import time
 import httpx
 import pytest
 
+from chassis.clock import Clock
 from chassis.tokens import make_tokens, read_token
 from contracts import requirements
-from contracts.clock import Clock
 from contracts.decisions import KINDS
 from contracts.measurements import Measurement, keep
 from contracts.trips import CompletedTrip, columns

@@ -13,9 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
+from chassis.clock import Clock
 from chassis.tokens import read_token
 from contracts.bookings import Quote
-from contracts.clock import Clock
 from contracts.conditions import CityMap, Conditions
 from contracts.feeds import Event
 from product.main import build

@@ -46,7 +46,7 @@ def test_when_serving_is_well_its_p90_is_promised(tandem):
 @pytest.mark.parametrize(
     ("way", "why"),
     [
-        ("late", "late: no answer within 150 ms"),
+        ("late", "late: no answer within 135 ms"),
         ("500", "refused: status 500: out of order"),
         ("crossing", "wrong: estimates.0.quantiles: Value error, quantiles cross"),
         ("not json", "wrong: body: Invalid JSON"),

@@ -17,7 +17,7 @@ from types import ModuleType
 from rich.console import Console
 from rich.table import Table
 
-from contracts.addresses import Addresses
+from chassis.addresses import Addresses
 from contracts.measurements import Measurement, keep, kept
 from contracts.requirements import Requirements, load
 from tests.saboteurs import door, gate, shop, stream

@@ -21,10 +21,10 @@ import onnx
 from fastapi import FastAPI
 from onnx import TensorProto, helper
 
+from chassis.clock import Clock
 from chassis.tokens import make_tokens, read_token
 from contracts import requirements
 from contracts.bundle import write_checksums
-from contracts.clock import Clock
 from contracts.measurements import Measurement
 from tests.bundles import TRAINED_AT, make_bundle
 from tests.saboteurs.faults import Saboteur, measured, spoiler

@@ -24,9 +24,9 @@ import httpx
 from fastapi import Request, Response
 from playwright.sync_api import sync_playwright
 
+from chassis.clock import Clock
 from chassis.tokens import make_tokens, read_token
 from contracts import requirements
-from contracts.clock import Clock
 from contracts.conditions import Conditions
 from contracts.measurements import Measurement
 from tests.browser.booking import choose_places, faults, press_next, steps_to_book

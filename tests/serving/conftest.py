@@ -15,12 +15,12 @@ import pytest
 from prometheus_client import CollectorRegistry
 from sqlalchemy import MetaData
 
+from chassis.clock import Clock
 from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
 from chassis.feed_store import Draft, FeedStore, feed_tables
 from chassis.service import make_app
 from chassis.tokens import make_tokens, read_token
-from contracts.clock import Clock
 from contracts.decisions import Decision, DecisionKind
 from contracts.trips import Wire
 from serving.main import build

@@ -15,8 +15,8 @@ from typing import TypeVar
 
 import httpx
 
+from chassis.clock import Clock
 from chassis.tokens import Role, read_token
-from contracts.clock import Clock
 from contracts.feeds import FEED_OWNERS, Event, FeedName
 from tests.servers import free_port
 

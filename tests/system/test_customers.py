@@ -12,7 +12,7 @@ import httpx
 import psutil
 import pytest
 
-from contracts.addresses import Addresses
+from chassis.addresses import Addresses
 from contracts.bookings import Quote, TripStatus
 from contracts.estimates import EstimateAnswered
 from contracts.feeds import payload

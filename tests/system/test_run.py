@@ -13,8 +13,8 @@ import httpx
 import psutil
 import pytest
 
+from chassis.clock import Clock
 from contracts.bookings import Quote
-from contracts.clock import Clock
 from data.history import LIVE_START
 from deploy.settings import DeploySettings
 from tests.servers import free_port

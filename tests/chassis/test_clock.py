@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from contracts.clock import Clock, NoClock, real_time
+from chassis.clock import Clock, NoClock, real_time
 
 EIGHT = datetime.fromisoformat("2026-06-01T08:00+02:00")
 

@@ -1,4 +1,4 @@
-"""The words we use: `glossary.toml`, and the check that holds texts to it."""
+"""The words we use, read from `contracts/glossary.toml`, and which words of a text it refuses."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field
 
-GLOSSARY = Path(__file__).with_name("glossary.toml")
+GLOSSARY = Path(__file__).parents[2] / "contracts" / "glossary.toml"
 
 
 class Term(BaseModel):
