@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, ValidationError
 
 from contracts.estimates import Quantiles
 from contracts.problems import TandemError
-from contracts.trips import Instant, TripRequest, Vehicle, Wire, fingerprint
+from contracts.trips import Instant, TripRequest, Vehicle, Wire, fingerprint, minute_of_week
 
 FILES = ("model.onnx", "bundle.json", "evidence.json", "golden.json", "card.md")
 CHECKSUMS = "SHA256SUMS"
@@ -32,15 +33,17 @@ class BundleError(TandemError):
 
 
 class Scope(Wire):
-    """The target domain: trips outside it are answered as out of scope, with the reason."""
+    """The target domain: trips outside it are answered as out of scope, with the reason. `hours` are the hours of the
+    week (0 is Monday 00:00-00:59 on the city's wall clock) in which the model has seen a trip; None means all."""
 
     zones: list[int]
     vehicles: list[Vehicle]
     min_distance_km: float
     max_distance_km: float
+    hours: list[int] | None = None
 
-    def reason_outside(self, trip: TripRequest) -> str | None:
-        """Why the model must not answer for this trip, or None when it may."""
+    def reason_outside(self, trip: TripRequest, zone: ZoneInfo) -> str | None:
+        """Why the model must not answer for this trip, or None when it may. `zone` is the city's time zone."""
         if trip.pickup_zone not in self.zones:
             return f"pickup_zone {trip.pickup_zone} is not among the {len(self.zones)} zones the model has seen"
         if trip.dropoff_zone not in self.zones:
@@ -52,6 +55,8 @@ class Scope(Wire):
                 f"distance_km {trip.distance_km} lies outside the trained {self.min_distance_km:g} to "
                 f"{self.max_distance_km:g} km"
             )
+        if self.hours is not None and (hour := minute_of_week(trip.requested_at, zone) // 60) not in self.hours:
+            return f"requested_at {trip.requested_at.isoformat()} is in hour {hour} of the week, never seen in training"
         return None
 
 
@@ -68,7 +73,8 @@ class Lineage(Wire):
 
 class Manifest(Wire):
     """`bundle.json`. `miss_reference[h]` is the share of trips above p90 and below p10 expected in hour h of the week
-    (0 is Monday 00:00-00:59), measured on held-out trips and shrunk to the overall share: monitors judge against it."""
+    (0 is Monday 00:00-00:59), measured on held-out trips and shrunk to the overall share: monitors judge against it.
+    `typical` is the trip against which explanations tell what adds or saves minutes."""
 
     version: str
     contract_fingerprint: str
@@ -78,6 +84,7 @@ class Manifest(Wire):
     trained_at: Instant
     above_p90_reference: Annotated[list[float], Field(min_length=168, max_length=168)]
     below_p10_reference: Annotated[list[float], Field(min_length=168, max_length=168)]
+    typical: TripRequest | None = None
 
 
 class GoldenTrip(Wire):
@@ -87,8 +94,13 @@ class GoldenTrip(Wire):
     quantiles: Quantiles
 
 
+Bounds = tuple[float, float]  # a 95% confidence interval
+
+
 class Slice(Wire):
-    """Measured results on some held-out trips. Loss is pinball loss in minutes, mean over the three levels."""
+    """Measured results on some held-out trips. Loss is pinball loss in minutes, mean over the three levels. `bounds`
+    holds the 95% interval of each metric that has one, `pinball_ratio` (to the heuristic's loss) among them; those of
+    zone groups hold for all groups at once."""
 
     rows: int
     pinball_min: float
@@ -96,6 +108,38 @@ class Slice(Wire):
     coverage_p90: float
     coverage_band: float
     mean_p50_min: float
+    bounds: dict[str, Bounds] = {}
+
+
+class Behaviour(Wire):
+    """One behaviour test: what was changed in held-out trips, what the answers must do, and what they did.
+
+    `invariance`: nothing may move; `direction`: minutes must rise; `minimum function`: trips that any model must get
+    right. `lever` marks an invariance's partner: a change that must move answers, else the test perturbs nothing.
+    """
+
+    name: str
+    kind: Literal["invariance", "lever", "direction", "minimum function"]
+    expected: str
+    measured: float
+    passed: bool
+
+
+class Runtime(Wire):
+    """The bundle in serving's runtime, in a process of its own: median microseconds of one trip and of 256, and what
+    loading the graph added to the process's memory."""
+
+    one_trip_us: float
+    batch_us: float
+    memory_mb: float
+
+
+class PromiseLevel(Wire):
+    """What promising `p50 * (p90 / p50) ** stretch` would have meant on the held-out trips."""
+
+    stretch: float
+    promised_min: float
+    late_share: float
 
 
 class GateResult(Wire):
@@ -109,7 +153,12 @@ class GateResult(Wire):
 
 
 class Evidence(Wire):
-    """`evidence.json`: what was measured of a bundle, on which rows, and the gate's verdicts."""
+    """`evidence.json`: what was measured of a bundle, on which rows, and the gate's verdicts.
+
+    Intervals are bootstrapped over `blocks` of time, each a `block`: trips of one day share jams and weather. `slices`
+    holds results by vehicle, hour band, weather and distance band; `ladder` the pinball loss in minutes of each model
+    on the same trips; `noisy_distance_ratio` the loss with distances off by a tenth over the loss without.
+    """
 
     test_rows: int
     test_from: Instant
@@ -119,6 +168,14 @@ class Evidence(Wire):
     training_s: float
     bundle_bytes: int
     onnx_matches_torch_min: float
+    block: Literal["day", "hour"] = "day"
+    blocks: int = 0
+    slices: dict[str, dict[str, Slice]] = {}
+    ladder: dict[str, float] = {}
+    behaviour: list[Behaviour] = []
+    noisy_distance_ratio: float | None = None
+    runtime: Runtime | None = None
+    promise_levels: list[PromiseLevel] = []
     gate: list[GateResult]
 
 
