@@ -61,7 +61,12 @@ class Scope(Wire):
 
 
 class Lineage(Wire):
-    """Where a bundle comes from: enough to build it again."""
+    """Where a bundle comes from: enough to build it again (`make rebuild`).
+
+    The training was given `champion_version` and told of the change at `change_at`; `parent_version` is the champion
+    that it corrected, where it did not train afresh. Equal `libraries`, `machine` (system, processor, vector
+    instructions) and `threads` give equal bytes.
+    """
 
     code_revision: str
     snapshot_digest: str
@@ -69,6 +74,10 @@ class Lineage(Wire):
     parent_version: str | None = None
     decision_id: str | None = None
     libraries: dict[str, str]
+    champion_version: str | None = None
+    change_at: Instant | None = None
+    threads: int | None = None
+    machine: str | None = None
 
 
 class Manifest(Wire):
@@ -142,6 +151,19 @@ class PromiseLevel(Wire):
     late_share: float
 
 
+class DataSheet(Wire):
+    """What the snapshot held that a bundle was trained on. `zone_groups` counts delivered trips by the pickup's zone
+    group, `missing_share` is by request column that may be missing, of delivered trips."""
+
+    source: Literal["city", "tlc"]
+    rows: int
+    delivered: int
+    first_requested_at: Instant
+    last_requested_at: Instant
+    zone_groups: dict[str, int]
+    missing_share: dict[str, float]
+
+
 class GateResult(Wire):
     """One line of the gate: a requirement held against what was measured."""
 
@@ -157,7 +179,8 @@ class Evidence(Wire):
 
     Intervals are bootstrapped over `blocks` of time, each a `block`: trips of one day share jams and weather. `slices`
     holds results by vehicle, hour band, weather and distance band; `ladder` the pinball loss in minutes of each model
-    on the same trips; `noisy_distance_ratio` the loss with distances off by a tenth over the loss without.
+    on the same trips; `noisy_distance_ratio` the loss with distances off by a tenth over the loss without; `data_sheet`
+    tells of all rows, those it learnt from and those held out.
     """
 
     test_rows: int
@@ -176,6 +199,7 @@ class Evidence(Wire):
     noisy_distance_ratio: float | None = None
     runtime: Runtime | None = None
     promise_levels: list[PromiseLevel] = []
+    data_sheet: DataSheet | None = None
     gate: list[GateResult]
 
 
