@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -32,7 +30,6 @@ from model.export import run
 from model.snapshot import Inputs, Trips
 
 GOLDEN_TRIPS = 32
-LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "polars")
 
 
 def seal(
@@ -111,22 +108,6 @@ def scope(trips: Trips) -> Scope:
         min_distance_km=float(trips.table["distance_km"].min()),  # type: ignore[arg-type]
         max_distance_km=float(trips.table["distance_km"].max()),  # type: ignore[arg-type]
     )
-
-
-def code_revision() -> str:
-    """The commit of the code that trains, `+changes` when the tree differs from it; `unknown` outside a checkout."""
-    here = Path(__file__).parent
-    try:
-        head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True)
-        dirty = subprocess.run(["git", "status", "--porcelain"], cwd=here, capture_output=True, text=True, check=True)
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head.stdout.strip() + "+changes" * bool(dirty.stdout.strip())
-
-
-def libraries() -> dict[str, str]:
-    """Versions of what a training rests on."""
-    return {name: version(name) for name in LIBRARIES}
 
 
 def _numbers(bundles: Path) -> list[int]:

@@ -26,16 +26,17 @@ from rich.table import Table
 
 from chassis.clock import Clock, real_time
 from contracts import measurements, requirements
-from contracts.bundle import BundleRefused, BundleReleased, Evidence, GateResult, Lineage, Manifest
+from contracts.bundle import BundleRefused, BundleReleased, Evidence, GateResult, Manifest
 from contracts.measurements import Measurement
 from contracts.problems import TandemError
 from contracts.trips import fingerprint
 from model import gate
-from model.bundle import code_revision, golden_trips, libraries, seal
+from model.bundle import golden_trips, seal
 from model.candidate import Candidate, NotEnoughTruth, propose
 from model.evaluation import by_group, measure, pinball_min
 from model.export import export, probe
 from model.fit import WEATHER
+from model.lineage import lineage
 from model.network import predict
 from model.releases import released
 from model.settings import REFUSED, Settings
@@ -72,14 +73,7 @@ def train(
                 contract_fingerprint=fingerprint(),
                 time_zone=snapshot.made.time_zone,
                 scope=candidate.scope,
-                lineage=Lineage(
-                    code_revision=code_revision(),
-                    snapshot_digest=snapshot.made.digest,
-                    seed=seed,
-                    parent_version=candidate.corrects,
-                    decision_id=decision,
-                    libraries=libraries(),
-                ),
+                lineage=lineage(snapshot.made, seed, settings.model_threads, parent, candidate.corrects),
                 trained_at=clock.now(),
                 above_p90_reference=candidate.above,
                 below_p10_reference=candidate.below,
