@@ -1,7 +1,8 @@
 """What data publishes: verdicts on batches, and snapshots, immutable training data named by their content.
 
 A snapshot lies at `<snapshots>/<digest>/` with `trips.parquet` (rows of `CompletedTrip`, ordered by booked_at, then
-trip_id), `zones.json` (a list of `SnapshotZone`) and `snapshot.json` (a `SnapshotMade`).
+trip_id), `zones.json` (a list of `SnapshotZone`) and `snapshot.json` (a `SnapshotMade`). The digest is that of
+`contracts.tables.content_digest`.
 """
 
 from __future__ import annotations

@@ -5,10 +5,11 @@ The schema states what one row must be; rules across rows or fields are batch ru
 
 from __future__ import annotations
 
+import hashlib
 import re
 import types
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -233,3 +234,15 @@ def model_inputs(trips: pl.DataFrame, zone: ZoneInfo) -> pl.DataFrame:
         else pl.col(item.name).cast(kinds[item.dtype])
         for item in MODEL_INPUTS
     )
+
+
+def content_digest(source: str, time_zone: str, zones: str, chunks: Iterable[pl.DataFrame]) -> str:
+    """A snapshot's name: SHA-256 over its source and time zone, the text of `zones.json` and its rows as CSV.
+
+    `chunks` are the rows in the file's order, cut anywhere. The same content has the same name on any machine, so that
+    anyone can check that a snapshot is still what it was.
+    """
+    content = hashlib.sha256(f"{source} {time_zone}\n{zones}\n".encode())
+    for number, chunk in enumerate(chunks):
+        content.update(chunk.write_csv(include_header=number == 0).encode())
+    return content.hexdigest()

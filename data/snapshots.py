@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import shutil
@@ -21,6 +20,9 @@ from rich.console import Console
 
 from contracts.problems import TandemError
 from contracts.snapshots import SnapshotMade, SnapshotZone
+from contracts.tables import content_digest
+
+CHUNK = 100_000  # rows as text in memory at a time
 
 
 class NothingToCut(TandemError):
@@ -48,7 +50,7 @@ class Cutter:
         trips = trips.sort("booked_at", "trip_id")
         zones = json.dumps([zone.model_dump() for zone in self.zones], indent=1)
         made = SnapshotMade(
-            digest=self._digest(trips, zones),
+            digest=content_digest(self.source, self.time_zone, zones, trips.iter_slices(CHUNK)),
             source=self.source,
             time_zone=self.time_zone,
             rows=trips.height,
@@ -61,12 +63,6 @@ class Cutter:
         )
         self._seal(trips, zones, made)
         return made
-
-    def _digest(self, trips: pl.DataFrame, zones: str) -> str:
-        """SHA-256 over the rows as text, the zones and the source: the same content gives the same name anywhere."""
-        content = hashlib.sha256(f"{self.source} {self.time_zone}\n{zones}\n".encode())
-        content.update(trips.write_csv().encode())
-        return content.hexdigest()
 
     def _seal(self, trips: pl.DataFrame, zones: str, made: SnapshotMade) -> None:
         """Write the snapshot's folder, which appears by one rename."""

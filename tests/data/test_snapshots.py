@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from contracts.snapshots import SnapshotMade, SnapshotZone
-from contracts.tables import dtypes
+from contracts.tables import content_digest, dtypes
 from data.city.reference import City
 from data.history import LIVE_START, simulate
 from data.snapshots import Cutter, NothingToCut
@@ -44,6 +44,17 @@ def test_the_folder_holds_what_the_contract_says(cutter, trips):
         (pl.col("outcome") == "delivered") & (pl.col("requested_at") >= made.change_at.astimezone(UTC))
     )
     assert 0 < made.rows_since_change == recent.height < trips.height
+
+
+def test_anyone_can_check_what_lies_there_against_its_name(cutter, trips):
+    made = cutter.cut(trips)
+    place = cutter.folder / made.digest
+    rows, zones = pl.read_parquet(place / "trips.parquet"), (place / "zones.json").read_text()
+
+    assert content_digest(made.source, made.time_zone, zones, rows.iter_slices(77)) == made.digest
+    longer = rows.with_columns(pl.col("duration_min") + 0.001)
+    assert content_digest(made.source, made.time_zone, zones, [longer]) != made.digest
+    assert content_digest(made.source, made.time_zone, zones.replace("1", "2", 1), [rows]) != made.digest
 
 
 def test_without_a_change_all_delivered_rows_count(cutter, trips):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from contracts.snapshots import SnapshotMade, SnapshotZone
-from contracts.tables import dtypes, minute_of_week
+from contracts.tables import content_digest, dtypes, minute_of_week
 from contracts.trips import VEHICLES
 
 GROUPS = ("Harbour", "Mills", "Old Town", "Park")
@@ -104,11 +103,12 @@ def write_snapshot(
     parent: Path, table: pl.DataFrame, change_at: datetime | None = None, decision_id: str | None = None
 ) -> SnapshotMade:
     """Write `<parent>/<digest>/` as data does."""
-    digest = hashlib.sha256(table.write_ipc(None).getvalue() + str(change_at).encode()).hexdigest()
+    zones = json.dumps([zone.model_dump() for zone in ZONES])
+    digest = content_digest("city", BERLIN.key, zones, [table])
     folder = parent / digest
     folder.mkdir(parents=True, exist_ok=True)
     table.write_parquet(folder / "trips.parquet")
-    (folder / "zones.json").write_text(json.dumps([zone.model_dump() for zone in ZONES]))
+    (folder / "zones.json").write_text(zones)
     delivered = table.filter(pl.col("duration_min").is_not_null())
     since = delivered if change_at is None else delivered.filter(pl.col("requested_at") >= change_at.astimezone(UTC))
     made = SnapshotMade(
