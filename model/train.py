@@ -33,6 +33,7 @@ from contracts.trips import fingerprint
 from model import gate
 from model.bundle import golden_trips, seal
 from model.candidate import Candidate, NotEnoughTruth, propose
+from model.datasheet import data_sheet
 from model.evaluation import by_group, measure, pinball_min
 from model.export import export, probe
 from model.fit import WEATHER
@@ -92,7 +93,7 @@ def train(
                 candidate.how,
             )
             verdicts = gate.judge(measured, record)
-            return found.model_copy(update={"gate": verdicts})
+            return found.model_copy(update={"gate": verdicts, "data_sheet": data_sheet(snapshot)})
 
         waiting_room = bundles.parent / "candidates"  # what the gate refuses stays here, for people to look at
         folder, found = seal(waiting_room, bundles, onnx_file, golden, manifest, evidence)
