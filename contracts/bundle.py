@@ -64,8 +64,8 @@ class Lineage(Wire):
     """Where a bundle comes from: enough to build it again (`make rebuild`).
 
     The training was given `champion_version` and told of the change at `change_at`; `parent_version` is the champion
-    that it corrected, where it did not train afresh. Equal `libraries`, `machine` (system, processor, vector
-    instructions) and `threads` give equal bytes.
+    that it corrected, where it did not train afresh. Equal `libraries`, `machine` (system, processor, what computes)
+    and equal numbers of `processes` and of `threads` in each give equal bytes.
     """
 
     code_revision: str
@@ -76,8 +76,9 @@ class Lineage(Wire):
     libraries: dict[str, str]
     champion_version: str | None = None
     change_at: Instant | None = None
-    threads: int | None = None
     machine: str | None = None
+    processes: int = 1
+    threads: int | None = None
 
 
 class Manifest(Wire):
