@@ -64,8 +64,8 @@ class Lineage(Wire):
     """Where a bundle comes from: enough to build it again (`make rebuild`).
 
     The training was given `champion_version` and told of the change at `change_at`; `parent_version` is the champion
-    that it corrected, where it did not train afresh. Equal `libraries`, `machine` (system, processor, what computes)
-    and equal numbers of `processes` and of `threads` in each give equal bytes.
+    that it corrected, where it did not train afresh. Equal `libraries`, `machine` (system, processor, what computes),
+    `device` and numbers of `processes` and of `threads` in each give equal bytes.
     """
 
     code_revision: str
@@ -77,6 +77,7 @@ class Lineage(Wire):
     champion_version: str | None = None
     change_at: Instant | None = None
     machine: str | None = None
+    device: Literal["cpu", "cuda"] = "cpu"
     processes: int = 1
     threads: int | None = None
 

@@ -93,9 +93,9 @@ def _use(manifest: Manifest) -> Iterator[str]:
 def _measured(evidence: Evidence) -> Iterator[str]:
     yield from ("## Measured", "")
     first, last = evidence.test_from, evidence.test_to
-    yield f"On {evidence.test_rows:,} held-out trips, {first:%Y-%m-%d} to {last:%Y-%m-%d}, which it has not learnt from."
-    yield f"In brackets 95% intervals, bootstrapped over {evidence.blocks} blocks of one {evidence.block} each; those of"
-    yield "zone groups hold for all groups at once."
+    yield f"On {evidence.test_rows:,} held-out trips, {first:%Y-%m-%d} to {last:%Y-%m-%d}, none of which it"
+    yield "learnt from. In brackets 95% intervals, those of zone groups for all groups at once, bootstrapped over"
+    yield f"{evidence.blocks} blocks of one {evidence.block} each."
     yield ""
     kinds: Iterable[tuple[str, dict[str, Slice]]] = [("zone group", evidence.zone_groups), *evidence.slices.items()]
     rows = [("all", evidence.overall)]
