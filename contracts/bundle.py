@@ -159,6 +159,7 @@ class DataSheet(Wire):
 
     source: Literal["city", "tlc"]
     rows: int
+    rows_quarantined: int | None = None
     delivered: int
     first_requested_at: Instant
     last_requested_at: Instant
