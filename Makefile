@@ -7,7 +7,7 @@ READY := .venv/.ready
 export PYTHON TORCH_INDEX
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop incident kill test test-loop test-browser test-postgres loadtest contracts prove requirements exports check lint types clean lock fresh compose-env
+.PHONY: help setup run stop incident kill test test-loop test-browser test-postgres loadtest contracts prove requirements exports rebuild mlflow check lint types clean lock fresh compose-env
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,6 +57,14 @@ requirements: $(READY)  ## requirement, limit, last measured, when, by which che
 
 exports: $(READY)  ## the record in other tools' words: MLTE negotiation card and evidence, Backstage catalogue
 	@$(BIN)/python -m deploy.exports
+
+rebuild: $(READY)  ## train a released bundle again from its lineage, and compare: BUNDLE=v1-1a2b3c4d
+	@$(BIN)/python -m model.rebuild --bundle $(or $(BUNDLE),$(error BUNDLE is not set, try: make rebuild BUNDLE=$(or $(notdir $(firstword $(wildcard var/bundles/v*))),v1-1a2b3c4d)))
+
+mlflow: $(READY)  ## MLflow's pages for this machine alone: runs, plots, bundles, who serves; PORT=5001 for another port
+	@echo "http://127.0.0.1:$(or $(PORT),5000)   (Ctrl-C ends it)"
+	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server \
+		--backend-store-uri sqlite:///$(abspath $(or $(TANDEM_VAR),var))/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1
 
 check: lint types  ## lint, types, every test, the slow ones included, the proof of the checks
 	@$(BIN)/python -m tests.contracts.publish --check
