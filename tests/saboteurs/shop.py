@@ -83,7 +83,7 @@ def page_in_between(shop: Shop) -> None:
             for name, value in parse_qsl(body.decode())
         )
         form = f'<form method="post" action="{request.url.path}?sure=1">{kept}<button>Yes, I am sure</button></form>'
-        return Response(f"<main><h1>Are you sure?</h1>{form}</main>", media_type="text/html")
+        return Response(f"<h2>Are you sure?</h2>{form}", media_type="text/html")  # fits into a page, as an offer does
 
     shop.seen_through = {"instead": ask_first}
 
