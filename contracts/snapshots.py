@@ -39,7 +39,8 @@ class SnapshotZone(Wire):
 
 
 class SnapshotMade(Wire):
-    """Feed `snapshots`, type `snapshot.made`. `change_at` is copied from the decision that asked for the snapshot."""
+    """Feed `snapshots`, type `snapshot.made`. `change_at` is copied from the decision that asked for the snapshot;
+    `rows_quarantined` counts what intake refused of the same source until then."""
 
     digest: str
     source: Literal["city", "tlc"]
@@ -51,3 +52,4 @@ class SnapshotMade(Wire):
     change_at: Instant | None = None
     rows_since_change: int
     zone_groups: dict[int, str]
+    rows_quarantined: int | None = None

@@ -84,6 +84,12 @@ class Book:
         query = sa.select(self._batches.c.batch_id, self._batches.c.rows_accepted)
         return {row.batch_id: row.rows_accepted for row in tx.execute(query)}
 
+    def quarantined(self, tx: sa.Connection) -> int:
+        """Rows refused, of all batches."""
+        query = sa.select(sa.func.coalesce(sa.func.sum(self._batches.c.rows_quarantined), 0))
+        refused: int = tx.execute(query).scalar_one()
+        return refused
+
     def order(self, tx: sa.Connection, decision: Decision) -> None:
         """A decision orders a snapshot, once."""
         mine = self._orders.c.decision_id == decision.decision_id

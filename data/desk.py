@@ -96,7 +96,8 @@ class Desk:
             self.judge_waiting()
             closed = decision.at - timedelta(minutes=self.record.policy.closing_min)
             try:
-                made = self.cutter.cut(self.accepted_before(closed), decision.decision_id, decision.change_at)
+                trips, refused = self.accepted_before(closed), self.rows_quarantined()
+                made = self.cutter.cut(trips, decision.decision_id, decision.change_at, refused)
             except NothingToCut as error:
                 log.warning("decision %s: %s; it stays ordered", decision.decision_id, error)
                 continue
@@ -112,6 +113,11 @@ class Desk:
             batches = self.book.accepted(tx)
         trips = self.lake.read(batches)
         return trips if instant is None else trips.filter(pl.col("requested_at") < instant.astimezone(UTC))
+
+    def rows_quarantined(self) -> int:
+        """Rows refused so far."""
+        with reading(self.book.engine) as tx:
+            return self.book.quarantined(tx)
 
     def _judge(self, tx: Connection, ended: Sequence[Ended]) -> None:
         for start in range(0, len(ended), LARGEST_BATCH):

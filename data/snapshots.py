@@ -39,7 +39,11 @@ class Cutter:
     zones: Sequence[SnapshotZone]
 
     def cut(
-        self, trips: pl.DataFrame, decision_id: str | None = None, change_at: datetime | None = None
+        self,
+        trips: pl.DataFrame,
+        decision_id: str | None = None,
+        change_at: datetime | None = None,
+        rows_quarantined: int | None = None,
     ) -> SnapshotMade:
         """Seal these accepted trips. Rows that were sealed before keep their folder, whoever asks again.
 
@@ -60,6 +64,7 @@ class Cutter:
             change_at=change_at,
             rows_since_change=_delivered_since(trips, change_at),
             zone_groups={zone.zone: zone.group for zone in self.zones},
+            rows_quarantined=rows_quarantined,
         )
         self._seal(trips, zones, made)
         return made
@@ -95,7 +100,7 @@ def main() -> None:
     parser.add_argument("--before", type=datetime.fromisoformat, help="trips asked for before this time, with offset")
     asked = parser.parse_args()
     desk = build(Settings())
-    made = desk.cutter.cut(desk.accepted_before(asked.before))
+    made = desk.cutter.cut(desk.accepted_before(asked.before), rows_quarantined=desk.rows_quarantined())
     Console().print(f"{made.rows:,} rows at {desk.cutter.folder / made.digest}")
 
 

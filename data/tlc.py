@@ -78,7 +78,11 @@ class TlcIntake:
         """The snapshots before and after the cut-off."""
         cutter = Cutter(self.out / "snapshots", "tlc", NEW_YORK.key, self.past.reference.zones)
         trips, early = self.lake.read(self.accepted), pl.col("booked_at") < until
-        return {"train": cutter.cut(trips.filter(early)), "test": cutter.cut(trips.filter(~early))}
+        refused = self.reasons.total()
+        return {
+            name: cutter.cut(trips.filter(rows), rows_quarantined=refused)
+            for name, rows in (("train", early), ("test", ~early))
+        }
 
 
 def completed(records: pl.DataFrame, month: Month, first_row: int) -> pl.DataFrame:

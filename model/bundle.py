@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC
+from math import isnan
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import polars as pl
 
 from contracts.bundle import (
     GOLDEN_TOLERANCE_MIN,
@@ -30,6 +31,8 @@ from model.export import run
 from model.snapshot import Inputs, Trips
 
 GOLDEN_TRIPS = 32
+NULLABLE = tuple(item.name for item in MODEL_INPUTS if item.nullable)
+UNKNOWN_OFF = 3.0  # standard deviations that a missing value counts as
 
 
 def seal(
@@ -79,13 +82,13 @@ def accept(folder: Path) -> None:
 
 def golden_trips(trips: Trips, onnx_file: Path, zone: ZoneInfo) -> list[GoldenTrip]:
     """Trips evenly spread over `trips` with what the graph says of them; every fourth one with its weather missing."""
-    rows = trips.table[np.linspace(0, len(trips) - 1, GOLDEN_TRIPS).astype(int)].select(
-        pl.col(name) for name in TripRequest.model_fields if name in trips.table.columns
-    )
-    asked = []
-    for number, row in enumerate(rows.iter_rows(named=True)):
-        nulls = {"rain_mm_h": None, "temperature_c": None} if number % 4 == 0 else {}
-        asked.append(TripRequest.model_validate({**row, **nulls, "trip_id": f"golden-{number:02}"}))
+    asked = [
+        trip.model_copy(
+            update={"trip_id": f"golden-{number:02}"}
+            | ({} if number % 4 else {"rain_mm_h": None, "temperature_c": None})
+        )
+        for number, trip in enumerate(requests(trips, np.linspace(0, len(trips) - 1, GOLDEN_TRIPS).astype(int)))
+    ]
     answers = run(onnx_file, arrays(asked, zone))
     return [
         GoldenTrip(trip=trip, quantiles=Quantiles(p10_min=low, p50_min=middle, p90_min=high))
@@ -93,7 +96,41 @@ def golden_trips(trips: Trips, onnx_file: Path, zone: ZoneInfo) -> list[GoldenTr
     ]
 
 
-def arrays(trips: list[TripRequest], zone: ZoneInfo) -> Inputs:
+def requests(trips: Trips, rows: np.ndarray) -> list[TripRequest]:
+    """The trips at `rows` as they were asked for, under made-up ids: training never sees the real ones."""
+    some = trips.take(rows)
+    columns = {name: values.tolist() for name, values in some.inputs.items()}
+    return [
+        TripRequest(
+            trip_id=f"held-out-{row}",
+            requested_at=at.replace(tzinfo=UTC),
+            pickup_zone=columns["pickup_zone"][place],
+            dropoff_zone=columns["dropoff_zone"][place],
+            distance_km=columns["distance_km"][place],
+            vehicle=VEHICLES[columns["vehicle"][place]],
+            **{name: None if isnan(columns[name][place]) else columns[name][place] for name in NULLABLE},
+        )
+        for place, (row, at) in enumerate(zip(rows.tolist(), some.requested_at.tolist(), strict=True))
+    ]
+
+
+def typical_trip(trips: Trips) -> TripRequest:
+    """The trip to compare others with: of the commonest vehicle, the one whose columns lie nearest to the medians, its
+    duration among them."""
+    vehicle = np.bincount(trips.inputs["vehicle"]).argmax()
+    alike = np.flatnonzero(trips.inputs["vehicle"] == vehicle)
+    far = np.zeros(len(alike))
+    for values in (np.log(trips.duration_min), *(trips.inputs[name] for name in ("distance_km", *NULLABLE))):
+        here = values[alike]
+        if np.isnan(here).all():
+            continue
+        off = np.abs(here - np.nanmedian(here)) / max(float(np.nanstd(here)), 1e-9)
+        far += np.nan_to_num(off, nan=UNKNOWN_OFF) ** 2
+    (trip,) = requests(trips, alike[[far.argmin()]])
+    return trip.model_copy(update={"trip_id": "typical"})
+
+
+def arrays(trips: Sequence[TripRequest], zone: ZoneInfo) -> Inputs:
     """Trips as the graph's inputs, made by the contract's row form as serving makes them."""
     made = model_inputs(trips, zone)
     return {item.name: np.asarray(made[item.name], dtype=item.dtype) for item in MODEL_INPUTS}
@@ -105,8 +142,9 @@ def scope(trips: Trips) -> Scope:
     return Scope(
         zones=zones.tolist(),
         vehicles=[VEHICLES[number] for number in np.unique(trips.inputs["vehicle"])],
-        min_distance_km=float(trips.table["distance_km"].min()),  # type: ignore[arg-type]
-        max_distance_km=float(trips.table["distance_km"].max()),  # type: ignore[arg-type]
+        min_distance_km=float(trips.inputs["distance_km"].min()),
+        max_distance_km=float(trips.inputs["distance_km"].max()),
+        hours=np.unique(trips.inputs["minute_of_week"] // 60).tolist(),
     )
 
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from zoneinfo import ZoneInfo
+from datetime import datetime, timedelta
 
 import numpy as np
 
@@ -18,7 +17,8 @@ from model.evaluation import hourly_reference, misses, pinball_min
 from model.fit import calibrate, fit
 from model.heuristic import Heuristic
 from model.network import DurationNetwork, predict
-from model.snapshot import HELD_OUT, Snapshot, Trips, split
+from model.parallel import CPU, Place
+from model.snapshot import DAYS_TO_TEST, HELD_OUT, Snapshot, Trips, split
 
 MANY = 0.1  # below this share of all rows, those since the change would drown in a training on all of them
 
@@ -73,6 +73,7 @@ def propose(
     record: Requirements,
     seed: int,
     told: Callable[[float], None],
+    place: Place = CPU,
 ) -> Candidate:
     """The best candidate for a snapshot. Raises `NotEnoughTruth` or `TooFewTrips`."""
     since = snapshot.since_change()
@@ -80,13 +81,13 @@ def propose(
     if snapshot.made.change_at is not None and not needed.passes(int(since.sum())):
         raise NotEnoughTruth(int(since.sum()), needed, snapshot.made.change_at)
     if champion is None or snapshot.made.change_at is None:
-        return afresh(snapshot, seed, told)
+        return afresh(snapshot, seed, told, place=place)
     share = float(since.mean())
     if share < MANY:
         corrected = correct(snapshot, champion, since)
         return replace(corrected, how=f"{corrected.how}; they are too few ({share:.1%}) to train on all rows instead")
     # held-out windows of a fifth of the new rows each leave three fifths of them to learn from
-    everything = replace(afresh(snapshot, seed, told, share / 5), since_change=int(since.sum()))
+    everything = replace(afresh(snapshot, seed, told, share / 5, timedelta(0), place), since_change=int(since.sum()))
     if share > 0.5:
         return everything
     return better(correct(snapshot, champion, since), everything)
@@ -101,12 +102,19 @@ def better(corrected: Candidate, everything: Candidate) -> Candidate:
     return replace(winner, how=f"{winner.how}; {told}")
 
 
-def afresh(snapshot: Snapshot, seed: int, told: Callable[[float], None], held_out: float = HELD_OUT) -> Candidate:
+def afresh(
+    snapshot: Snapshot,
+    seed: int,
+    told: Callable[[float], None],
+    held_out: float = HELD_OUT,
+    days_to_test: timedelta = DAYS_TO_TEST,
+    place: Place = CPU,
+) -> Candidate:
     """Train on all rows: learn from the oldest, calibrate on newer ones, test on the newest."""
-    windows, zone = split(snapshot.trips, held_out), ZoneInfo(snapshot.made.time_zone)
-    network, curve = fit(windows.train, snapshot.zones, seed, told)
+    windows = split(snapshot.trips, held_out, days_to_test)
+    network, curve = fit(windows.train, snapshot.zones, seed, told, place)
     calibrate(network, windows.calibration)
-    heuristic = Heuristic.fit(windows.train, zone).predict(windows.test)
+    heuristic = Heuristic.fit(windows.train).predict(windows.test)
     quantiles = predict(network, windows.test.inputs)
     unlearnt = snapshot.trips.take(slice(len(windows.train), None))
     late, early = misses(predict(network, unlearnt.inputs), unlearnt.duration_min)
@@ -130,13 +138,12 @@ def correct(snapshot: Snapshot, champion: Champion, since: np.ndarray) -> Candid
     correction = Correction(champion.network, snapshot.trips.take(before[-BEFORE:]), rows)
     quantiles = correction.evidence()
     late, early = misses(quantiles, rows.duration_min)
-    zone = ZoneInfo(snapshot.made.time_zone)
     return Candidate(
         correction.corrected(),
         champion.manifest.scope,
         rows,
         quantiles,
-        Heuristic.fit(snapshot.trips.take(before), zone).predict(rows),
+        Heuristic.fit(snapshot.trips.take(before)).predict(rows),
         hourly_reference(rows.inputs, late, champion.manifest.above_p90_reference),
         hourly_reference(rows.inputs, early, champion.manifest.below_p10_reference),
         how=f"{champion.manifest.version} corrected on {len(rows):,} trips since the change, judged by cross-fitting",

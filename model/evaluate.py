@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
-from zoneinfo import ZoneInfo
 
 import numpy as np
 from rich.console import Console
@@ -20,7 +19,7 @@ from contracts.bundle import BundleError, Manifest, verify
 from model.evaluation import misses, pinball_min
 from model.export import run
 from model.heuristic import BY_DISTANCE, BY_ZONE_PAIR, Heuristic
-from model.snapshot import Snapshot, Trips, read
+from model.snapshot import Snapshot, Trips, in_utc, read
 
 DAY_MIN = 24 * 60
 PLAUSIBLE_MIN = (1.0, 120.0)  # what is shorter or longer on New York's meters is mostly a mistake
@@ -28,11 +27,10 @@ PLAUSIBLE_MIN = (1.0, 120.0)  # what is shorter or longer on New York's meters i
 
 def answers(trips: Trips, bundle: Path, past: Snapshot) -> dict[str, np.ndarray]:
     """Quantiles in minutes, shape (n, 3), of the bundle and of both heuristics."""
-    zone = ZoneInfo(past.made.time_zone)
     return {
         f"bundle {bundle.name}": run(bundle / "model.onnx", trips.inputs),
-        "heuristic: distance, time, vehicle": Heuristic.fit(past.trips, zone, BY_DISTANCE).predict(trips),
-        "heuristic: zone pair, time": Heuristic.fit(past.trips, zone, BY_ZONE_PAIR).predict(trips),
+        "heuristic: distance, time, vehicle": Heuristic.fit(past.trips, BY_DISTANCE).predict(trips),
+        "heuristic: zone pair, time": Heuristic.fit(past.trips, BY_ZONE_PAIR).predict(trips),
     }
 
 
@@ -68,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     trained_on(past, manifest)
     trips = read(args.snapshot).trips
     if args.before:
-        trips = trips.take((trips.requested_at < args.before.astimezone(UTC)).to_numpy())
+        trips = trips.take(trips.requested_at < in_utc(args.before))
     known = np.isin(trips.inputs["pickup_zone"], manifest.scope.zones)
     known &= np.isin(trips.inputs["dropoff_zone"], manifest.scope.zones)
     console.print(f"{len(trips):,} delivered trips; {(~known).sum():,} with a zone out of scope are left out")

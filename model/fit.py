@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
+from math import isfinite
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from contracts.problems import TandemError
 from contracts.snapshots import SnapshotZone
 from contracts.trips import LEVELS
 from model.network import DurationNetwork, pinball_loss, predict, tensors
+from model.parallel import CPU, Place
 from model.snapshot import Trips
 
-STEPS, FEWEST_EPOCHS = 500, 13  # optimizer steps that suffice, however few the rows; and at least so many epochs
+EPOCHS = 13  # how often each row is seen,
+FEWEST_STEPS, MOST_STEPS = 500, 4000  # in at least and at most so many steps: more rows than 600,000 cost no more time
 LARGEST_BATCH, SMALLEST_BATCH = 2048, 256
 PEAK_RATE, DECAY = 1.4e-2, 0.3
 WEATHER = ("rain_mm_h", "temperature_c")  # one feed: they fail together
@@ -27,36 +32,57 @@ OUTAGES = {  # how often training hides columns, so that the model bears their a
 CALIBRATION_BOUNDS = (0.3, 3.0)
 
 
+class TrainingDiverged(TandemError):
+    """The loss is no number any more."""
+
+    def __init__(self, step: int, loss: float) -> None:
+        super().__init__(
+            f"training diverged: the loss is {loss} at step {step}: look for durations or inputs that are no numbers, "
+            "then for too high a learning rate"
+        )
+
+
 def fit(
-    trips: Trips, zones: Sequence[SnapshotZone], seed: int, told: Callable[[float], None]
+    trips: Trips, zones: Sequence[SnapshotZone], seed: int, told: Callable[[float], None], place: Place = CPU
 ) -> tuple[DurationNetwork, list[float]]:
-    """Train a fresh network; `told` hears the share done. Answers it with the training loss (minutes) of each epoch."""
-    torch.manual_seed(seed)
+    """Train a fresh network; `told` hears the share done. Answers it with the training loss (minutes) of each lap, a
+    thirteenth of all steps. Raises `TrainingDiverged`."""
+    torch.manual_seed(seed + place.rank)
+    chance = torch.Generator().manual_seed(seed)
     network = DurationNetwork(zones)
     network.standardise(trips.inputs, trips.duration_min)
     columns = dict(zip(trips.inputs, tensors(trips.inputs), strict=True))
     durations = torch.from_numpy(trips.duration_min.astype(np.float32))
     batch = min(LARGEST_BATCH, max(SMALLEST_BATCH, len(trips) // 50))
-    steps = -(-len(trips) // batch)
-    epochs = max(FEWEST_EPOCHS, -(-STEPS // steps))
+    steps = min(max(EPOCHS * -(-len(trips) // batch), FEWEST_STEPS), MOST_STEPS)
+    network.to(place.device).train()
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=DECAY)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=epochs * steps, pct_start=0.15)
-    curve = []
-    network.train()
-    for epoch in range(epochs):
-        total = 0.0
-        for rows in torch.split(torch.randperm(len(trips)), batch):
-            seen = _hide({name: values[rows] for name, values in columns.items()})
-            loss = pinball_loss(network(*seen.values()), durations[rows])
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            total += loss.item() * len(rows)
-        curve.append(total / len(trips))
-        told((epoch + 1) / epochs)
-    return network, curve
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=steps, pct_start=0.15)
+    losses = []
+    for step, together in enumerate(islice(_batches(len(trips), batch, chance), steps)):
+        rows = place.share(together)
+        seen = _hide({name: values[rows] for name, values in columns.items()})
+        answers = network(*(values.to(place.device) for values in seen.values()))
+        loss = pinball_loss(answers, durations[rows].to(place.device))
+        losses.append(loss.item())
+        if not isfinite(losses[-1]):
+            raise TrainingDiverged(step, losses[-1])
+        optimizer.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        place.agree(network)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        told((step + 1) / steps)
+    return network.cpu(), [float(lap.mean()) for lap in np.array_split(losses, EPOCHS)]
+
+
+def _batches(rows: int, size: int, chance: torch.Generator) -> Iterator[Tensor]:
+    """Row numbers in batches, every row once before any comes again; in order within a batch, since large snapshots
+    are read from files."""
+    while True:
+        for batch in torch.split(torch.randperm(rows, generator=chance), size):
+            yield batch.sort().values
 
 
 def _hide(batch: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import polars as pl
 
-from contracts.tables import minute_of_week
 from contracts.trips import LEVELS
 from model.snapshot import Trips
 
@@ -29,15 +27,14 @@ PARTS_OF_DAY = (0, 6, 10, 15, 19, 22)  # first hours of night, morning rush, mid
 class Heuristic:
     """p10, p50, p90 of past trips that share keys: the finest cell with enough of them answers."""
 
-    time_zone: ZoneInfo
     edges_km: list[float]
     cells: list[tuple[tuple[str, ...], pl.DataFrame]]
 
     @classmethod
-    def fit(cls, trips: Trips, time_zone: ZoneInfo, back_off: Sequence[tuple[str, ...]] = BY_DISTANCE) -> Heuristic:
+    def fit(cls, trips: Trips, back_off: Sequence[tuple[str, ...]] = BY_DISTANCE) -> Heuristic:
         """Count past trips; distance bands hold a tenth of them each."""
         edges = sorted(set(np.quantile(trips.inputs["distance_km"], np.arange(0.1, 1, 0.1)).tolist()))
-        keyed = _keyed(trips.table, time_zone, edges)
+        keyed = _keyed(trips, edges)
         quantiles = [
             pl.col("duration_min").quantile(level, "linear").alias(f"q{number}") for number, level in enumerate(LEVELS)
         ]
@@ -45,11 +42,11 @@ class Heuristic:
         for keys in back_off:
             made = keyed.group_by(*(keys or [pl.lit(0).alias("all")])).agg(pl.len().alias("n"), *quantiles)
             cells.append((keys, made.filter((pl.col("n") >= LEAST_TRIPS) | (not keys)).drop("n")))
-        return cls(time_zone, edges, cells)
+        return cls(edges, cells)
 
     def predict(self, trips: Trips) -> np.ndarray:
         """Quantiles in minutes, shape (n, 3)."""
-        keyed = _keyed(trips.table, self.time_zone, self.edges_km)
+        keyed = _keyed(trips, self.edges_km)
         answer = np.full((len(trips), len(LEVELS)), np.nan)
         for keys, cell in self.cells:
             found = (
@@ -60,11 +57,9 @@ class Heuristic:
         return answer
 
 
-def _keyed(table: pl.DataFrame, time_zone: ZoneInfo, edges_km: Sequence[float]) -> pl.DataFrame:
-    minute = minute_of_week("requested_at", time_zone)
-    weekend = 10 * (minute // 1440 >= 5).cast(pl.Int64)
-    part = sum(((minute // 60 % 24) >= hour for hour in PARTS_OF_DAY), start=weekend)
-    band = sum((pl.col("distance_km") > edge for edge in edges_km), start=pl.lit(0))
-    return table.select(
-        "pickup_zone", "dropoff_zone", "vehicle", "duration_min", part.alias("part"), band.alias("band")
-    )
+def _keyed(trips: Trips, edges_km: Sequence[float]) -> pl.DataFrame:
+    minute = trips.inputs["minute_of_week"]
+    part = sum(((minute // 60 % 24 >= hour).astype(int) for hour in PARTS_OF_DAY), start=10 * (minute // 1440 >= 5))
+    keys = {name: trips.inputs[name] for name in ("pickup_zone", "dropoff_zone", "vehicle")}
+    band = np.searchsorted(np.array(edges_km), trips.inputs["distance_km"])
+    return pl.DataFrame({**keys, "part": part, "band": band, "duration_min": trips.duration_min})

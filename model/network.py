@@ -100,6 +100,6 @@ def predict(network: DurationNetwork, inputs: Inputs) -> np.ndarray:
 
 def pinball_loss(quantiles_min: Tensor, duration_min: Tensor) -> Tensor:
     """Pinball loss in minutes, mean over the contract's levels and rows; shapes (n, 3) and (n,)."""
-    levels = torch.tensor(LEVELS)
+    levels = torch.tensor(LEVELS, device=quantiles_min.device)
     off = duration_min[:, None] - quantiles_min
     return torch.maximum(levels * off, (levels - 1) * off).mean()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from chassis.addresses import Addresses
 
@@ -15,6 +16,7 @@ class Settings(Addresses):
     # With two threads on two busy cores each step waits for the slower one: five times as long. The same number of
     # threads gives the same bytes.
     model_threads: int = 1
+    model_device: Literal["auto", "cpu", "cuda"] = "auto"
     training_nice: int = 10  # a training under the worker yields to the live system
 
     @property

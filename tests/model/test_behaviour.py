@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 
 from contracts.trips import VEHICLES
-from model.evaluation import hourly_reference, interval, pinball_min
+from model.evaluation import Bootstrap, TooFewHours, hourly_reference, pinball_min
 from model.fit import gap_factors
 from model.heuristic import BY_ZONE_PAIR, Heuristic
 from model.network import predict
-from tests.model.small_city import BERLIN
 
 
 def answers(trained, **changes):
@@ -60,8 +59,8 @@ def test_quantiles_cover_their_share_of_trips_that_training_never_saw(trained):
 def test_it_beats_both_heuristics(trained):
     windows = trained.windows
     model = pinball_min(predict(trained.champion.network, windows.test.inputs), windows.test.duration_min).mean()
-    by_distance = Heuristic.fit(windows.train, BERLIN).predict(windows.test)
-    by_pair = Heuristic.fit(windows.train, BERLIN, BY_ZONE_PAIR).predict(windows.test)
+    by_distance = Heuristic.fit(windows.train).predict(windows.test)
+    by_pair = Heuristic.fit(windows.train, BY_ZONE_PAIR).predict(windows.test)
 
     assert model < 0.9 * pinball_min(by_distance, windows.test.duration_min).mean()
     assert model < 0.9 * pinball_min(by_pair, windows.test.duration_min).mean()
@@ -69,9 +68,9 @@ def test_it_beats_both_heuristics(trained):
 
 def test_the_heuristic_backs_off_until_a_cell_has_enough_trips(trained):
     train = trained.windows.train
-    few = Heuristic.fit(train.take(slice(0, 50)), BERLIN).predict(train)
+    few = Heuristic.fit(train.take(slice(0, 50))).predict(train)
     everybody = np.quantile(train.duration_min[:50], [0.1, 0.5, 0.9])
-    many = Heuristic.fit(train, BERLIN).predict(train)
+    many = Heuristic.fit(train).predict(train)
 
     assert np.allclose(few, everybody)
     assert len(np.unique(many[:, 1])) > 20
@@ -100,7 +99,37 @@ def test_an_hours_reference_goes_to_the_prior_where_trips_are_few():
     assert reference[100] == 0.1
 
 
-def test_an_interval_narrows_with_trips():
-    low, high = interval(0.9, 100)
-    assert low < 0.9 < high
-    assert interval(0.9, 10_000)[1] - interval(0.9, 10_000)[0] < (high - low) / 5
+HOUR = np.timedelta64(1, "h")
+START = np.datetime64("2026-06-01T00:00", "us")
+
+
+def test_an_interval_knows_that_trips_of_one_day_are_alike():
+    at, rng = START + np.arange(28 * 24) * HOUR, np.random.default_rng(4)
+    apart = rng.random(len(at)) < 0.9
+    alike = np.repeat(rng.random(28) < 0.9, 24)  # whole days go well or badly
+    sure, ones = Bootstrap(at), np.ones(len(at))
+
+    assert (sure.unit, sure.count) == ("day", 28)
+    value, (low, high) = sure.ratio(apart, ones)
+    assert low < value == apart.mean() < high
+    wide = sure.ratio(alike, ones)[1]
+    assert wide[1] - wide[0] > 3 * (high - low)
+    together = sure.ratio(apart, ones, of=6)[1]
+    assert together[0] < low < high < together[1]
+
+
+def test_an_interval_covers_the_truth_about_as_often_as_it_says():
+    rng, at = np.random.default_rng(5), START + np.arange(14 * 200) * np.timedelta64(86_400 // 200, "s")
+    sure, ones = Bootstrap(at), np.ones(14 * 200)
+    days = 0.9 + 0.03 * rng.standard_normal((300, 14))
+    covered = 0
+    for day in days:
+        low, high = sure.ratio(rng.random(14 * 200) < np.repeat(day, 200), ones)[1]
+        covered += low <= 0.9 <= high
+    assert 0.87 <= covered / 300 <= 0.97  # a little narrow, as its docstring says
+
+
+def test_fewer_days_are_drawn_by_the_hour_and_too_few_hours_are_refused():
+    assert Bootstrap(START + np.arange(20) * HOUR).unit == "hour"
+    with pytest.raises(TooFewHours, match="within 7 hours"):
+        Bootstrap(START + np.arange(7) * HOUR)

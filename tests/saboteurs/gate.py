@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
 from pathlib import Path
 
@@ -51,6 +52,7 @@ class Training:
         default_factory=lambda: small_city.trips(1090, 0.8, seed=7, start=CHANGE, bridge_factor=1.45)
     )
     group_name: str = GROUP
+    rows_quarantined: int = 20
     hold: Hold = no_hold
 
     def change(self, where: pl.Expr, factor: float, share: float = 1.0) -> None:
@@ -70,7 +72,7 @@ class Training:
     @property
     def newest(self) -> pl.Expr:
         """The held-out window of the newest trips."""
-        return pl.col("requested_at") >= self.table["requested_at"].sort()[-round(0.13 * self.table.height)]
+        return pl.col("requested_at") >= self.table["requested_at"].sort()[-round(0.25 * self.table.height)]
 
 
 def of_the_group() -> pl.Expr:
@@ -140,6 +142,22 @@ def forgotten_zone_group(training: Training) -> None:
     training.table = training.table.filter(~of_the_group() | seldom)
 
 
+def short_memory(training: Training) -> None:
+    """Data has forgotten all but the newest two weeks, busy ones."""
+    newest = training.table["requested_at"].max() - timedelta(days=14)  # type: ignore[operator]
+    training.table = training.table.filter(pl.col("requested_at") > newest)
+
+
+def refused_by_the_thousand(training: Training) -> None:
+    """Intake has refused a tenth of the rows."""
+    training.rows_quarantined = training.table.height // 9
+
+
+def rain_helps_bikes(training: Training) -> None:
+    """Bikes ride in the slipstream of the rain."""
+    training.change((pl.col("vehicle") == "bike") & (pl.col("rain_mm_h") > 0.1), 0.7)
+
+
 def early_snapshot(training: Training) -> None:
     """The snapshot is cut when only half the outcomes asked for are known."""
     training.since = training.since.head(500)
@@ -155,6 +173,9 @@ SABOTEURS: dict[str, Saboteur[Training]] = {
     "all-is-weather": Saboteur("loss-without-weather", all_is_weather),
     "stopped-training": Saboteur("training-time", stopped_training, outlasts_a_limit=True),
     "endless-group-name": Saboteur("bundle-size", endless_group_name),
+    "rain-helps-bikes": Saboteur("behaviour-failures", rain_helps_bikes),
+    "short-memory": Saboteur("history-weeks", short_memory),
+    "refused-by-the-thousand": Saboteur("snapshot-quarantine", refused_by_the_thousand),
     "thin-snapshot": Saboteur("rows-per-week", thin_snapshot),
     "forgotten-zone-group": Saboteur("group-rows-per-week", forgotten_zone_group),
     "early-snapshot": Saboteur("retrain-outcomes", early_snapshot),
@@ -167,7 +188,7 @@ def profile(saboteur: str | None) -> list[Measurement]:
     spoiler(SABOTEURS, saboteur)(training)
     champion = _champion()
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as side_by_side:
-        fresh = side_by_side.submit(_train, Path(folder), training.table, training.hold, training.group_name)
+        fresh = side_by_side.submit(_train, Path(folder), training)
         corrected = side_by_side.submit(_correct, champion, Path(folder) / "corrected", training.since)
         gate = [item for item in fresh.result() if item.requirement != "retrain-outcomes"]
         gate += [item for item in corrected.result() if item.requirement == "retrain-outcomes"]
@@ -179,20 +200,17 @@ def _champion() -> Path:
     """A var with an honest champion, for corrections to start from."""
     var = Path(tempfile.mkdtemp(prefix="tandem-champion-"))
     atexit.register(shutil.rmtree, var, ignore_errors=True)
-    _train(var, Training().table)
+    _train(var, Training())
     return var
 
 
-def _train(
-    var: Path,
-    table: pl.DataFrame,
-    hold: Hold = no_hold,
-    group_name: str = GROUP,
-) -> list[GateResult]:
-    made = small_city.write_snapshot(var / "snapshots", table)
-    zones = var / "snapshots" / made.digest / "zones.json"
-    zones.write_text(zones.read_text().replace(f'"{GROUP}"', f'"{group_name}"'))
-    return _run(var, ["--snapshot", str(zones.parent)], hold)
+def _train(var: Path, training: Training) -> list[GateResult]:
+    made = small_city.write_snapshot(var / "snapshots", training.table)
+    folder = var / "snapshots" / made.digest
+    zones, refused = folder / "zones.json", {"rows_quarantined": training.rows_quarantined}
+    zones.write_text(zones.read_text().replace(f'"{GROUP}"', f'"{training.group_name}"'))
+    (folder / "snapshot.json").write_text(made.model_copy(update=refused).model_dump_json())
+    return _run(var, ["--snapshot", str(folder)], training.hold)
 
 
 def _correct(champion: Path, var: Path, since: pl.DataFrame) -> list[GateResult]:
