@@ -160,6 +160,8 @@ def _data(sheet: DataSheet | None) -> Iterator[str]:
     yield f"  have the label ({LABEL}). The newest are held out."
     yield "- How: each row is the request as it was served, with its outcome; rows that break a rule are quarantined by"
     yield "  the data team, none is repaired. A snapshot is named by its content and never changes."
+    if sheet.rows_quarantined is not None:
+        yield f"- Left out: {sheet.rows_quarantined:,} rows were quarantined until it was cut."
     yield from ("- Kept by: the data team, under its digest.", "")
     yield from _table(
         ("zone group of the pickup", "delivered trips", "share"),

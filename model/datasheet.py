@@ -19,6 +19,7 @@ def data_sheet(snapshot: Snapshot) -> DataSheet:
     return DataSheet(
         source=made.source,
         rows=made.rows,
+        rows_quarantined=made.rows_quarantined,
         delivered=len(trips),
         first_requested_at=made.first_requested_at,
         last_requested_at=made.last_requested_at,

@@ -11,14 +11,17 @@ import torch
 
 from contracts.bundle import Lineage
 from contracts.snapshots import SnapshotMade
+from model.parallel import Place
 
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "polars")
 CHANGED = "+changes"
 UNKNOWN = "unknown"
 
 
-def lineage(made: SnapshotMade, seed: int, threads: int, champion: str | None, corrects: str | None) -> Lineage:
-    """The lineage of what this process trains; `champion` is what it was given, `corrects` what it started from."""
+def lineage(
+    made: SnapshotMade, seed: int, here: Place, threads: int, champion: str | None, corrects: str | None
+) -> Lineage:
+    """The lineage of what is trained here; the training was given `champion`, and started from `corrects`."""
     return Lineage(
         code_revision=code_revision(),
         snapshot_digest=made.digest,
@@ -28,8 +31,10 @@ def lineage(made: SnapshotMade, seed: int, threads: int, champion: str | None, c
         libraries=libraries(),
         champion_version=champion,
         change_at=made.change_at,
+        machine=machine(here.device),
+        device="cuda" if here.device.type == "cuda" else "cpu",
+        processes=here.world,
         threads=threads,
-        machine=machine(),
     )
 
 
@@ -49,10 +54,12 @@ def libraries() -> dict[str, str]:
     return {"python": platform.python_version()} | {name: version(name) for name in LIBRARIES}
 
 
-def machine() -> str:
-    """The kind of machine, as far as it bears on the bytes: system, processor, the vector instructions torch uses."""
+def machine(device: torch.device) -> str:
+    """The kind of machine, as far as it bears on the bytes: system, processor, and the vector instructions that torch
+    uses or the GPU."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     processor = models[0] if models else platform.processor()
-    return f"{platform.system()} {platform.machine()}, {processor}, {torch.backends.cpu.get_cpu_capability()}"
+    computes = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
+    return f"{platform.system()} {platform.machine()}, {processor}, {computes}"
