@@ -7,7 +7,7 @@ READY := .venv/.ready
 export PYTHON TORCH_INDEX
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop incident kill test test-loop test-browser test-postgres loadtest contracts prove requirements exports rebuild mlflow check lint types clean lock fresh compose-env
+.PHONY: help setup run stop incident kill test test-loop test-browser test-postgres loadtest contracts prove benchmark-model requirements exports rebuild mlflow check lint types clean lock fresh compose-env
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ contracts: $(READY)  ## what the teams agreed: import rules, published snapshots
 
 prove: $(READY)  ## every requirement's check goes red under its saboteur, and green again; CLASS=stream for one class
 	@$(BIN)/python -m tests.saboteurs $(CLASS)
+
+benchmark-model: $(READY)  ## the model against limits, LightGBM and the oracle: PART=city, new-york or cost; QUICK=1 for a tenth of the rows
+	@$(BIN)/python -m tests.benchmarks.model $(if $(PART),--part $(PART)) $(if $(QUICK),--quick)
 
 requirements: $(READY)  ## requirement, limit, last measured, when, by which check, verdict
 	@$(BIN)/python -m deploy.requirements
