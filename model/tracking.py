@@ -1,17 +1,25 @@
-"""MLflow: each training as a run, each released bundle as a registered version."""
+"""MLflow: each training as a run with parameters, figures, plots and files, each released bundle as a version."""
 
 from __future__ import annotations
 
 import logging
-import os
+import re
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from contracts.bundle import Evidence
+from contracts import requirements
+from contracts.bundle import Evidence, Manifest
 from model.candidate import Candidate
+from model.plots import figures
+from model.registry import MODEL_NAME, connect, register
 from model.snapshot import Snapshot
 
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
 log = logging.getLogger(__name__)
-MODEL_NAME = "trip-duration"
+DOTS_PER_INCH = 110
 
 
 def track(
@@ -19,40 +27,84 @@ def track(
 ) -> None:
     """Record a run. A failing MLflow is reported and loses no bundle: the feed, not MLflow, is the record."""
     try:
-        _track(uri, snapshot, candidate, evidence, folder, released)
+        client = connect(uri)
+        run_id = _run(client, snapshot, candidate, evidence, folder)
+        client.set_terminated(run_id, "FINISHED" if released else "FAILED")
+        if released:
+            source = f"{client.get_run(run_id).info.artifact_uri}/bundle"
+            newest = register(client, source, folder.name, run_id)
+            client.set_registered_model_alias(MODEL_NAME, "newest", newest)
     except Exception:
         log.exception("MLflow at %s did not take the run of %s; the bundle itself is safe", uri, folder.name)
 
 
-def _track(
-    uri: str, snapshot: Snapshot, candidate: Candidate, evidence: Evidence, folder: Path, released: bool
-) -> None:
-    os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "DO_NOT_TRACK": "true"}  # nothing leaves this machine
-    import mlflow  # takes seconds to import: only here
+def _run(client: MlflowClient, snapshot: Snapshot, candidate: Candidate, evidence: Evidence, folder: Path) -> str:
+    from mlflow.entities import Metric, Param, RunTag
 
-    mlflow.set_tracking_uri(uri)
-    client = mlflow.MlflowClient()
     artifacts = folder.parent.parent.absolute() / "mlflow-artifacts"
     experiment = client.get_experiment_by_name(MODEL_NAME)
     number = experiment.experiment_id if experiment else client.create_experiment(MODEL_NAME, artifacts.as_uri())
-    run = client.create_run(number, run_name=folder.name)
-    overall = evidence.overall
-    params = {"snapshot": snapshot.made.digest, "rows": snapshot.made.rows, "how": candidate.how}
-    params |= {"decision": snapshot.made.decision_id or "", "parent": candidate.corrects or ""}
-    metrics = {"pinball_min": overall.pinball_min, "heuristic_pinball_min": overall.heuristic_pinball_min}
-    metrics |= {"coverage_p90": overall.coverage_p90, "coverage_band": overall.coverage_band}
-    metrics |= {"training_s": evidence.training_s, "bundle_bytes": evidence.bundle_bytes}
-    for name, value in params.items():
-        client.log_param(run.info.run_id, name, value)
-    for name, value in metrics.items():
-        client.log_metric(run.info.run_id, name, value)
-    for epoch, loss in enumerate(candidate.curve, start=1):
-        client.log_metric(run.info.run_id, "training_loss_min", loss, step=epoch)
-    client.log_artifacts(run.info.run_id, str(folder), "bundle")
-    client.set_terminated(run.info.run_id, "FINISHED" if released else "FAILED")
-    if released:
-        if not client.search_registered_models(f"name = '{MODEL_NAME}'"):
-            client.create_registered_model(MODEL_NAME)
-        source = f"{run.info.artifact_uri}/bundle"
-        made = client.create_model_version(MODEL_NAME, source, run.info.run_id, tags={"bundle": folder.name})
-        client.set_registered_model_alias(MODEL_NAME, "newest", made.version)
+    run_id = str(client.create_run(number, run_name=folder.name).info.run_id)
+    manifest = Manifest.model_validate_json((folder / "bundle.json").read_bytes())
+    now = int(folder.stat().st_mtime * 1000)
+    curve = [Metric("training_loss_min", loss, now, lap) for lap, loss in enumerate(candidate.curve, start=1)]
+    client.log_batch(
+        run_id,
+        metrics=[*(Metric(name, value, now, 0) for name, value in measured(evidence).items()), *curve],
+        params=[Param(name, value) for name, value in parameters(manifest, snapshot, candidate).items()],
+        tags=[RunTag("mlflow.note.content", f"{candidate.how}. Card: artifact `bundle/card.md`.")],
+    )
+    client.log_artifacts(run_id, str(folder), "bundle")
+    with tempfile.TemporaryDirectory() as drawn:
+        for name, figure in figures(candidate, evidence, requirements.load()):
+            figure.savefig(Path(drawn) / f"{name}.png", dpi=DOTS_PER_INCH)
+        client.log_artifacts(run_id, drawn, "plots")
+    return run_id
+
+
+def parameters(manifest: Manifest, snapshot: Snapshot, candidate: Candidate) -> dict[str, str]:
+    """What the training was made from, in words: enough to find or repeat it."""
+    lineage = manifest.lineage
+    return {
+        "how": candidate.how,
+        "snapshot": lineage.snapshot_digest,
+        "rows": str(snapshot.made.rows),
+        "delivered": str(len(snapshot.trips)),
+        "seed": str(lineage.seed),
+        "threads": str(lineage.threads),
+        "code_revision": lineage.code_revision,
+        "contract_fingerprint": manifest.contract_fingerprint,
+        "machine": lineage.machine or "",
+        "decision": lineage.decision_id or "",
+        "change_at": lineage.change_at.isoformat() if lineage.change_at else "",
+        "champion": lineage.champion_version or "",
+        "parent": lineage.parent_version or "",
+        **{f"library.{name}": version for name, version in lineage.libraries.items()},
+    }
+
+
+def measured(evidence: Evidence) -> dict[str, float]:
+    """The evidence's figures; those of the ladder by model, of coverage by zone group."""
+    overall, runtime = evidence.overall, evidence.runtime
+    found = {
+        "pinball_min": overall.pinball_min,
+        "heuristic_pinball_min": overall.heuristic_pinball_min,
+        "coverage_p90": overall.coverage_p90,
+        "coverage_band": overall.coverage_band,
+        "training_s": evidence.training_s,
+        "bundle_bytes": evidence.bundle_bytes,
+        "gate_failures": sum(not item.passed for item in evidence.gate),
+        "behaviour_failures": sum(not item.passed for item in evidence.behaviour),
+    }
+    found |= {f"ladder_min/{_plain(name)}": loss for name, loss in evidence.ladder.items()}
+    found |= {f"coverage_p90_by_group/{_plain(name)}": item.coverage_p90 for name, item in evidence.zone_groups.items()}
+    if evidence.noisy_distance_ratio is not None:
+        found["noisy_distance_ratio"] = evidence.noisy_distance_ratio
+    if runtime is not None:
+        found |= {"one_trip_us": runtime.one_trip_us, "batch_us": runtime.batch_us, "memory_mb": runtime.memory_mb}
+    return found
+
+
+def _plain(name: str) -> str:
+    """A name as MLflow takes it in a metric's: letters, digits, spaces, dots and dashes."""
+    return re.sub(r"[^\w .-]", "-", name)

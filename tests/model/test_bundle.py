@@ -12,7 +12,6 @@ import numpy as np
 import onnxruntime
 import polars as pl
 import pytest
-import yaml
 from rich.console import Console
 
 from contracts.bundle import FILES, FINGERPRINT_KEY, OUTPUT, BundleError, BundleRefused, GoldenTrip, digest, verify
@@ -146,39 +145,3 @@ def test_a_release_is_found_again_by_its_decision(trained, tmp_path):
     (copy / "SHA256SUMS").write_text("".join(f"{digest(copy / name)}  {name}\n" for name in FILES))
 
     assert released_for(tmp_path, "d-7").decision_id == "d-7"
-
-
-@pytest.mark.slow
-def test_mlflow_records_the_run_and_registers_the_version(trained):
-    import mlflow
-
-    trained.tell_mlflow()
-    mlflow.set_tracking_uri(trained.settings.mlflow_uri)
-    client = mlflow.MlflowClient()
-    newest = client.get_model_version_by_alias("trip-duration", "newest")
-    run_of_it = client.get_run(newest.run_id)
-
-    assert newest.tags["bundle"] == trained.release.version
-    assert run_of_it.data.metrics["pinball_min"] == pytest.approx(trained.release.evidence.overall.pinball_min)
-    assert len(client.get_metric_history(newest.run_id, "training_loss_min")) > 5
-    assert {item.path for item in client.list_artifacts(newest.run_id, "bundle")} >= {"bundle/model.onnx"}
-
-
-def test_a_failing_mlflow_is_reported_and_loses_nothing(trained, caplog):
-    tell = trained.tell_mlflow
-    type(tell)(tell.func, "sqlite:////proc/nowhere/mlflow.db", *tell.args[1:], **tell.keywords)()
-
-    assert "the bundle itself is safe" in caplog.text
-    verify(trained.folder)
-
-
-def test_the_card_says_what_was_measured(trained):
-    card = (trained.folder / "card.md").read_text()
-    evidence = trained.release.evidence
-    assert f"{evidence.overall.pinball_min:.3f}" in card
-    assert all(name in card for name in evidence.zone_groups)
-    assert trained.release.manifest.lineage.snapshot_digest[:16] in card
-    (index,) = yaml.safe_load(card.split("---\n")[1])["model-index"]
-    assert index["name"] == trained.release.version
-    told = {item["type"]: item["value"] for item in index["results"][0]["metrics"]}
-    assert told["coverage_p90"] == pytest.approx(evidence.overall.coverage_p90, abs=1e-4)
