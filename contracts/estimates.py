@@ -4,11 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
-from contracts.trips import Instant, Minutes, TripId, TripRequest, Wire, number
+from contracts.trips import Instant, Minutes, TripId, TripRequest, Wire, YesNo, number
 
 LARGEST_BATCH = 256
+MOST_EXPLAINED = 16  # trips of one request: an explanation costs some fifty times what an estimate does
+
+ReasonGroup = Literal["distance", "time_of_week", "weather", "city_pace", "vehicle", "zones"]
+REASON_GROUPS: dict[ReasonGroup, tuple[str, ...]] = {  # the model inputs that explanations take together
+    "distance": ("distance_km",),
+    "time_of_week": ("minute_of_week",),
+    "weather": ("rain_mm_h", "temperature_c"),
+    "city_pace": ("city_pace",),
+    "vehicle": ("vehicle", "parcel_kg"),
+    "zones": ("pickup_zone", "dropoff_zone"),
+}
 
 
 class Quantiles(Wire):
@@ -28,14 +39,49 @@ class Quantiles(Wire):
         return self
 
 
+class Reason(Wire):
+    """What one group of inputs adds to a trip's p50; negative minutes are saved."""
+
+    group: ReasonGroup
+    minutes: Annotated[float, Field(ge=-2880, le=2880, allow_inf_nan=False), number]
+
+
+class Explanation(Wire):
+    """Why a trip's p50 is not that of the bundle's typical trip, `typical_min`: one reason for each of `REASON_GROUPS`,
+    in that order. Their minutes sum to the trip's p50 minus `typical_min`."""
+
+    typical_min: Minutes
+    reasons: list[Reason]
+
+
 class EstimatesRequest(Wire):
-    """Body of `POST /v1/estimates`."""
+    """Body of `POST /v1/estimates`. `with_reasons` asks for explanations, too, of at most `MOST_EXPLAINED` trips."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "if": {"properties": {"with_reasons": {"const": True}}, "required": ["with_reasons"]},
+            "then": {"properties": {"trips": {"maxItems": MOST_EXPLAINED}}},
+        }
+    )
 
     trips: Annotated[list[TripRequest], Field(min_length=1, max_length=LARGEST_BATCH)]
+    with_reasons: YesNo = False
+
+    @model_validator(mode="after")
+    def _explains_few(self) -> Self:
+        if self.with_reasons and len(self.trips) > MOST_EXPLAINED:
+            raise ValueError(
+                f"with_reasons allows at most {MOST_EXPLAINED} trips, got {len(self.trips)}: ask for fewer at once, "
+                "or for the others without reasons"
+            )
+        return self
 
 
 class Estimate(Wire):
-    """Serving's answer for one trip: quantiles, or out of scope with the reason. Out of scope is not an error."""
+    """Serving's answer for one trip: quantiles, or out of scope with the reason. Out of scope is not an error.
+
+    `explanation` comes only where it was asked for and the bundle has a typical trip.
+    """
 
     estimate_id: TripId
     trip_id: TripId
@@ -43,11 +89,14 @@ class Estimate(Wire):
     status: Literal["estimated", "out_of_scope"]
     quantiles: Quantiles | None = None
     reason: str | None = None
+    explanation: Explanation | None = None
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> Self:
         if (self.status == "estimated") != (self.quantiles is not None):
             raise ValueError(f"status {self.status} with quantiles {self.quantiles}")
+        if self.explanation is not None and self.quantiles is None:
+            raise ValueError(f"status {self.status} with an explanation of no estimate")
         return self
 
 

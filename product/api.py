@@ -39,7 +39,7 @@ def api_routes(desk: Desk, courier_token: str) -> APIRouter:
 
     @router.post("/quotes", tags=["customers"], responses=documented(503))
     async def quote(wish: QuoteRequest) -> Quote:
-        return await desk.quote(wish)
+        return (await desk.quote(wish)).quote
 
     @router.post("/trips/{trip_id}", tags=["customers"], responses=documented(404, 410))
     def book(trip_id: TripId) -> TripStatus:

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from chassis.clock import Clock
 from contracts.bookings import CourierReport, Quote, QuoteRequest, Rating, TripStatus
-from contracts.estimates import Quantiles
+from contracts.estimates import Explanation, Quantiles
 from contracts.feeds import TripQuoted
 from contracts.trips import TripRequest
 from product.conditions import CityView
@@ -61,6 +61,19 @@ def decide(trip: TripRequest, answer: Answered | Unanswered, usual: Quantiles, a
     )
 
 
+def explanation_of(quoted: TripQuoted, answer: Answered | Unanswered) -> Explanation | None:
+    """Why the shown estimate is what it is; None unless it is the model's, for of no other it would be true."""
+    return answer.explanation if quoted.source == "model" and isinstance(answer, Answered) else None
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """A quote, and what a page may say beside it."""
+
+    quote: Quote
+    explanation: Explanation | None
+
+
 class Meters:
     """What product counts."""
 
@@ -85,17 +98,18 @@ class Desk:
     audit_share: float
     meters: Meters
 
-    async def quote(self, wish: QuoteRequest) -> Quote:
-        """A price and a promise. Raises `NoMapYet`, `UnknownZone`; never for what serving does."""
+    async def quote(self, wish: QuoteRequest, *, with_reasons: bool = False) -> Offer:
+        """A price and a promise, with reasons where they are wanted and there are any. Raises `NoMapYet` and
+        `UnknownZone`, never for what serving does."""
         start, now = time.perf_counter(), self.clock.now()
         trip = self.city.trip(wish, secrets.token_hex(10), now)
-        answer = await self.serving.estimate(trip)
+        answer = await self.serving.estimate(trip, with_reasons=with_reasons)
         usual = self.fallback.table.estimate(trip, self.clock.zone)
         quoted = decide(trip, answer, usual, self.audit_share)
         shown = Trip(quoted, valid_until=now + timedelta(minutes=self.settings.quote_valid_min))
         await run_in_threadpool(self.ledger.open_quote, shown)
         self._count(quoted, time.perf_counter() - start)
-        return Quote(
+        quote = Quote(
             trip_id=trip.trip_id,
             price_eur=quoted.price_eur,
             promised_min=quoted.promised_min,
@@ -105,6 +119,7 @@ class Desk:
             bundle_version=quoted.bundle_version,
             valid_until=shown.valid_until,
         )
+        return Offer(quote, explanation_of(quoted, answer))
 
     def book(self, trip_id: str) -> TripStatus:
         """Take a quote. Raises `UnknownTrip`, `QuoteExpired`."""

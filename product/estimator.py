@@ -11,7 +11,7 @@ from typing import Literal
 import httpx
 from pydantic import ValidationError
 
-from contracts.estimates import EstimatesAnswer, EstimatesRequest, Quantiles
+from contracts.estimates import EstimatesAnswer, EstimatesRequest, Explanation, Quantiles
 from contracts.trips import TripRequest
 
 # Idle connections are dropped well before serving drops them, else a question may go out on a dying one.
@@ -21,11 +21,12 @@ Why = Literal["late", "unreachable", "refused", "wrong", "out_of_scope", "circui
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The model's estimate."""
+    """The model's estimate, with an explanation where one was asked for and could be given."""
 
     quantiles: Quantiles
     estimate_id: str
     bundle_version: str
+    explanation: Explanation | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +80,20 @@ class ServingClient:
         self.url, self.budget_s, self.breaker, self.wall = f"{base_url}/v1/estimates", budget_s, breaker, wall
         self.client = httpx.AsyncClient(timeout=budget_s, limits=LIMITS)
 
-    async def estimate(self, trip: TripRequest) -> Answered | Unanswered:
+    async def estimate(self, trip: TripRequest, *, with_reasons: bool = False) -> Answered | Unanswered:
         """The model's answer for a trip, or why there is none. Never raises for what serving does."""
         if not self.breaker.lets_through(self.wall()):
             return Unanswered("circuit_open", "serving failed repeatedly; asked again once a second")
-        answer = await self._ask(trip)
+        answer = await self._ask(trip, with_reasons)
         if isinstance(answer, Answered) or answer.why == "out_of_scope":
             self.breaker.succeeded()
         else:
             self.breaker.failed(self.wall())
         return answer
 
-    async def _ask(self, trip: TripRequest) -> Answered | Unanswered:
-        body = EstimatesRequest(trips=[trip]).model_dump_json()
+    async def _ask(self, trip: TripRequest, with_reasons: bool) -> Answered | Unanswered:
+        asked = EstimatesRequest(trips=[trip], with_reasons=with_reasons)
+        body = asked.model_dump_json(exclude_defaults=True)  # a serving of before reasons refuses to hear of them
         try:
             async with asyncio.timeout(self.budget_s):
                 got = await self.client.post(self.url, content=body, headers={"Content-Type": "application/json"})
@@ -116,4 +118,4 @@ def read_answer(body: bytes, trip_id: str) -> Answered | Unanswered:
     only = estimates[0]
     if only.quantiles is None:
         return Unanswered("out_of_scope", only.reason or "no reason given", only.estimate_id, only.bundle_version)
-    return Answered(only.quantiles, only.estimate_id, only.bundle_version)
+    return Answered(only.quantiles, only.estimate_id, only.bundle_version, only.explanation)

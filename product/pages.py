@@ -23,6 +23,7 @@ from product.api import HTTP_STATUS
 from product.conditions import NoMapYet
 from product.desk import Desk
 from product.promise import BACK_PER_LATE_MIN
+from product.reasons import in_words
 from product.tracking import OPEN_STATES, STATES
 
 HERE = Path(__file__).parent
@@ -90,9 +91,10 @@ def page_routes(desk: Desk, staff_token: str) -> APIRouter:
         parcel_kg: Annotated[float | None, Form()] = None,
     ) -> Response:
         wish = QuoteRequest(pickup_zone=pickup_zone, dropoff_zone=dropoff_zone, vehicle=vehicle, parcel_kg=parcel_kg)
-        shown = await desk.quote(wish)
+        offer = await desk.quote(wish, with_reasons=True)
+        reasons = None if offer.explanation is None else in_words(offer.explanation)
         template = "_offer.html" if "HX-Request" in request.headers else "quote.html"
-        return page(template, city=desk.city.known().map, vehicles=VEHICLES, quote=shown)
+        return page(template, city=desk.city.known().map, vehicles=VEHICLES, quote=offer.quote, reasons=reasons)
 
     @router.post("/trips/{trip_id}/book")
     def book(trip_id: TripId) -> Response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,13 +13,15 @@ from dataclasses import dataclass
 from chassis.clock import Clock
 from chassis.feed_store import Draft
 from chassis.problems import ProblemError
-from contracts.estimates import Estimate, EstimateAnswered, ModelAnswer
+from contracts.estimates import Estimate, EstimateAnswered, Explanation, ModelAnswer
 from contracts.trips import TripRequest
-from serving.bundles import LoadedBundle, Said
+from serving.bundles import LoadedBundle, Said, Unexplained
 from serving.conductor import Conductor, Fleet
 from serving.journal import Journal
 from serving.metrics import Metrics
 from serving.rollout import Role, in_canary
+
+log = logging.getLogger(__name__)
 
 
 class Shadow:
@@ -53,13 +56,15 @@ class EstimateDesk:
     most_waiting: int
     waiting: int = 0
 
-    async def answer(self, trips: Sequence[TripRequest]) -> list[Estimate]:
+    async def answer(self, trips: Sequence[TripRequest], with_reasons: bool = False) -> list[Estimate]:
         """One estimate per trip, in order, each in the feed before it is answered; else a 503 that says why."""
         if self.waiting + len(trips) > self.most_waiting:
             raise _unavailable("queue-full", f"{self.waiting} trips wait already, at most {self.most_waiting} may", 1)
         self.waiting += len(trips)
+        fleet = self.conductor.fleet
         try:
-            return await self._answer(self.conductor.fleet, trips)
+            estimates = await self._answer(fleet, trips)
+            return self._explained(fleet, trips, estimates) if with_reasons else estimates
         finally:
             self.waiting -= len(trips)
 
@@ -80,6 +85,30 @@ class EstimateDesk:
         now = self.clock.now()
         await self.journal.write([Draft("estimate.answered", now, it.trip.trip_id, it) for it in records])
         return estimates
+
+    def _explained(self, fleet: Fleet, trips: Sequence[TripRequest], estimates: Sequence[Estimate]) -> list[Estimate]:
+        """The estimates with explanations by the bundles that were shown, where there is something to explain."""
+        told = list(estimates)
+        for bundle in fleet.bundles.values():
+            estimated = ((place, it) for place, it in enumerate(estimates) if it.quantiles is not None)
+            places = [place for place, it in estimated if it.bundle_version == bundle.version]
+            for place, explanation in zip(places, self._explain(bundle, [trips[it] for it in places]), strict=True):
+                told[place] = told[place].model_copy(update={"explanation": explanation})
+        return told
+
+    def _explain(self, bundle: LoadedBundle, trips: Sequence[TripRequest]) -> Sequence[Explanation | None]:
+        """An explanation per trip, or None: what the bundle can't explain is counted, and costs nobody an estimate."""
+        if not trips:
+            return []
+        found: Sequence[Explanation] | None = None
+        try:
+            found = bundle.explain(trips)
+            status = "no_typical_trip" if found is None else "explained"
+        except Unexplained as error:
+            log.error("%s; its estimates are answered without explanations", error)
+            status = "misbehaved"
+        self.metrics.explanations.labels(status).inc(len(trips))
+        return [None] * len(trips) if found is None else found
 
     def _count(self, role: Role, said: Sequence[Said]) -> None:
         for status, trips in Counter(words.status for words in said).items():

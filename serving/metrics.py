@@ -25,6 +25,12 @@ class Metrics:
         self.estimates = Counter(
             "tandem_estimates_total", "What bundles said of trips", ["role", "status"], registry=registry
         )
+        self.explanations = Counter(
+            "tandem_explanations_total",
+            "Estimates to be explained, by what became of it",
+            ["status"],
+            registry=registry,
+        )
         self.requests = Counter("tandem_estimate_requests_total", "Requests by answer", ["code"], registry=registry)
         self.seconds = Histogram(
             "tandem_estimate_seconds",

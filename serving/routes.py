@@ -30,8 +30,8 @@ def estimate_routes(desk: EstimateDesk) -> APIRouter:
 
     @router.post(ESTIMATES, response_model=EstimatesAnswer, responses=documented(400, 413, 422, 503))
     async def estimate(request: EstimatesRequest) -> Response:
-        """Quantiles of each trip's duration, or out of scope with the reason."""
-        answer = EstimatesAnswer(estimates=await desk.answer(request.trips))
+        """Quantiles of each trip's duration, or out of scope with the reason; on request what adds or saves minutes."""
+        answer = EstimatesAnswer(estimates=await desk.answer(request.trips, request.with_reasons))
         return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
 
     return router

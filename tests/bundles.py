@@ -1,4 +1,8 @@
-"""Tiny real bundles for tests: p50 grows by `minutes_per_km` with the distance; sealed as model seals its own."""
+"""Tiny real bundles for tests: p50 grows by `minutes_per_km` with the distance; sealed as model seals its own.
+
+One that `heeds_conditions` takes the city pace as a factor of the driving, rain as another, and adds up to five minutes
+towards the end of the week.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,9 @@ from contracts.trips import MODEL_INPUTS, VEHICLES, TripRequest, fingerprint
 TRAINED_AT = datetime(2026, 5, 31, 22, tzinfo=UTC)
 BASE_MIN = 5.0
 LOW, HIGH = 0.7, 1.5  # p10 and p90 as multiples of p50
+SLOWER_BY_RAIN = 0.1  # share of the driving, for each mm/h, where a bundle heeds conditions
+WEEK_STARTS = "2026-06-01T00:00:00+02:00"
+MIN_PER_WEEK = 5.0  # added to p50 by the end of the week, where a bundle heeds conditions
 SOUND_UP_TO_KM = 50.0  # a misbehaving bundle is sound on shorter trips, so that its golden trips pass
 
 Fault = Literal["nan", "crossing", "throws"]
@@ -54,12 +61,18 @@ def a_trip(trip_id: str = "trip-1", **changes: object) -> TripRequest:
     return TripRequest.model_validate(fields | changes)
 
 
+TYPICAL = a_trip("typical")
+
+
 def make_bundle(
     root: Path,
     version: str,
     minutes_per_km: float = 2.0,
     *,
     zones: range = range(1, 61),
+    hours: list[int] | None = None,
+    typical: TripRequest | None = TYPICAL,
+    heeds_conditions: bool = False,
     misbehaves: Fault | None = None,
     golden_off_min: float = 0.0,
     input_name: str = "distance_km",
@@ -74,18 +87,19 @@ def make_bundle(
     """
     folder = root / version
     folder.mkdir(parents=True)
-    model = _model(minutes_per_km, misbehaves, input_name, output_name)
+    model = _model(minutes_per_km, heeds_conditions, misbehaves, input_name, output_name)
     helper.set_model_props(model, {FINGERPRINT_KEY: graph_fingerprint or fingerprint()})
     onnx.save(model, folder / "model.onnx")
     manifest = Manifest(
         version=version,
         contract_fingerprint=manifest_fingerprint or fingerprint(),
         time_zone="Europe/Berlin",
-        scope=Scope(zones=list(zones), vehicles=list(VEHICLES), min_distance_km=0.05, max_distance_km=100),
+        scope=Scope(zones=list(zones), vehicles=list(VEHICLES), min_distance_km=0.05, max_distance_km=100, hours=hours),
         lineage=Lineage(code_revision="test", snapshot_digest="0" * 64, seed=1, libraries={"onnx": onnx.__version__}),
         trained_at=TRAINED_AT,
         above_p90_reference=[0.1] * 168,
         below_p10_reference=[0.1] * 168,
+        typical=typical,
     )
     (folder / "bundle.json").write_text(manifest.model_dump_json())
     (folder / "evidence.json").write_text(_evidence(folder / "model.onnx").model_dump_json())
@@ -93,9 +107,8 @@ def make_bundle(
     for distance in (0.5, 3.0, 12.0):
         sound = quantiles_of(distance, minutes_per_km)
         moved = sound.model_copy(update={"p90_min": sound.p90_min + golden_off_min})
-        golden.append(
-            GoldenTrip(trip=a_trip(f"golden-{distance:g}".replace(".", "-"), distance_km=distance), quantiles=moved)
-        )
+        trip = a_trip(f"golden-{distance:g}".replace(".", "-"), distance_km=distance, requested_at=WEEK_STARTS)
+        golden.append(GoldenTrip(trip=trip, quantiles=moved))
     (folder / "golden.json").write_text(json.dumps([item.model_dump(mode="json") for item in golden]))
     (folder / "card.md").write_text(f"# Bundle {version}\nMade by a test: {minutes_per_km:g} minutes a kilometre.\n")
     write_checksums(folder)
@@ -113,7 +126,9 @@ def released(folder: Path) -> BundleReleased:
     )
 
 
-def _model(minutes_per_km: float, misbehaves: Fault | None, input_name: str, output_name: str) -> onnx.ModelProto:
+def _model(
+    minutes_per_km: float, heeds_conditions: bool, misbehaves: Fault | None, input_name: str, output_name: str
+) -> onnx.ModelProto:
     names = {item.name: input_name if item.name == "distance_km" else item.name for item in MODEL_INPUTS}
     kinds = {"int64": TensorProto.INT64, "float32": TensorProto.FLOAT}
     inputs = [helper.make_tensor_value_info(names[item.name], kinds[item.dtype], ["batch"]) for item in MODEL_INPUTS]
@@ -127,10 +142,28 @@ def _model(minutes_per_km: float, misbehaves: Fault | None, input_name: str, out
         "nan": np.float32("nan"),
         "backwards": np.array([[HIGH, 1, LOW]], np.float32),
         "one": np.array([1], np.float32),
+        "zero": np.float32(0),
+        "slower": np.float32(SLOWER_BY_RAIN),
+        "per_minute": np.float32(MIN_PER_WEEK / (7 * 1440)),
     }
-    nodes = [
-        helper.make_node("Mul", [input_name, "slope"], ["driving"]),
-        helper.make_node("Add", ["driving", "base"], ["p50"]),
+    driving, base, nodes = "driving", "base", [helper.make_node("Mul", [input_name, "slope"], ["driving"])]
+    if heeds_conditions:
+        driving, base = "slowed_driving", "later_base"
+        nodes += [
+            helper.make_node("IsNaN", ["city_pace"], ["no_pace"]),
+            helper.make_node("Where", ["no_pace", "one", "city_pace"], ["pace"]),
+            helper.make_node("IsNaN", ["rain_mm_h"], ["no_rain"]),
+            helper.make_node("Where", ["no_rain", "zero", "rain_mm_h"], ["rain"]),
+            helper.make_node("Mul", ["rain", "slower"], ["slower_by"]),
+            helper.make_node("Add", ["slower_by", "one"], ["wet"]),
+            helper.make_node("Mul", ["driving", "pace"], ["paced_driving"]),
+            helper.make_node("Mul", ["paced_driving", "wet"], [driving]),
+            helper.make_node("Cast", ["minute_of_week"], ["minute"], to=TensorProto.FLOAT),
+            helper.make_node("Mul", ["minute", "per_minute"], ["by_time"]),
+            helper.make_node("Add", ["by_time", "base"], [base]),
+        ]
+    nodes += [
+        helper.make_node("Add", [driving, base], ["p50"]),
         helper.make_node("Unsqueeze", ["p50", "column"], ["p50_column"]),
         helper.make_node("Greater", [input_name, "limit"], ["too_long"]),
         helper.make_node("Unsqueeze", ["too_long", "column"], ["too_long_column"]),

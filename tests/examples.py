@@ -15,6 +15,7 @@ import httpx
 
 FOLDER = Path(__file__).parent.parent / "contracts" / "examples"
 MISSING = object()
+ROUNDING = 0.001  # what a sum may be off by
 TYPES: dict[str, Any] = {"string": str, "number": int | float, "boolean": bool, "list": list, "table": dict}
 STEP_KEYS = {"request", "body", "status", "content_type", "headers", "holds", "some", "only", "keep"}
 
@@ -151,6 +152,11 @@ def matches(rule: str, value: Any, got: Any) -> bool:
             return None not in got and all(_comparable(a) <= _comparable(b) for a, b in pairwise(got)) == value
         case "distinct":
             return (len({repr(item) for item in got}) == len(got)) == value
+        case "adds_up":
+            *parts, total = (at(got, place) for place in value)
+            numbers = [item for part in (*parts, total) for item in (part if isinstance(part, list) else [part])]
+            known = all(matches("type", "number", item) for item in numbers)
+            return known and abs(sum(numbers[:-1]) - total) <= ROUNDING
         case "counts_from":
             return bool(got) and [int(item) for item in got] == list(range(value, value + len(got)))
     raise BadExample(f"no rule {rule!r}: see contracts/examples/README.md")

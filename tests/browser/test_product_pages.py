@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from chassis.tokens import read_token
+from tests.browser.booking import choose_places, faults, press_next
 from tests.product.conftest import Tandem, a_tandem, eventually
 from tests.product.neighbours import a_map
 
@@ -116,6 +117,28 @@ def test_without_script_the_form_still_sells(browser, tandem):
     page.get_by_role("button", name="Show price and time").click()
     page.get_by_role("button", name="Book this trip").click()
     assert page.get_by_role("heading").inner_text() == "A courier is coming"
+    context.close()
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_an_offer_says_by_keyboard_too_what_adds_or_saves_minutes(browser, tandem, size):
+    context = browser.new_context(viewport=size, base_url=url(tandem))
+    page = context.new_page()
+
+    def explained() -> bool:
+        """An offer by the model's own estimate: some quotes are audits, some answers late."""
+        page.goto("/")
+        choose_places(page)
+        assert press_next(page)
+        return page.locator(".offer").get_by_text("A typical trip takes about 24 min.").count() == 1
+
+    eventually(explained, "an offer has reasons", patience_s=60)
+    words = page.locator(".offer .reasons")
+    expect(words).to_contain_text("The shorter way saves 9 min, the weather adds 3 min")
+    assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
+    assert faults(page) == []
+    assert press_next(page)  # reasons do not stand between the offer and its button
+    expect(page.get_by_role("heading", name="A courier is coming")).to_be_visible()
     context.close()
 
 

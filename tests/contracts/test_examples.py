@@ -48,6 +48,11 @@ def test_teams_expect_things_of_each_other_and_each_says_why():
         ("distinct", True, ["a", "b"], ["a", "a"]),
         ("counts_from", 3, ["3", "4"], ["3", "5"]),
         ("counts_from", 3, ["3", "4"], []),
+        ("adds_up", ["a", "b.*.c", "all"], {"a": 4, "b": [{"c": 1.5}, {"c": -2}], "all": 3.5004},
+         {"a": 4, "b": [], "all": 4.002}),
+        ("adds_up", ["a", "all"], {"a": 0, "all": 0}, {"a": "0", "all": 0}),
+        ("adds_up", ["b.*.c", "all"], {"b": [{"c": 1}], "all": 1}, {"b": [{"c": 1}, {}], "all": 1}),
+        ("adds_up", ["a", "all"], {"a": 2, "all": 2}, {"all": 2}),
     ],
 )  # fmt: skip
 def test_every_rule_can_be_kept_and_broken(rule, value, kept, broken):

@@ -17,9 +17,21 @@ from chassis.feed_routes import feed_routes
 from chassis.feed_store import Draft, FeedStore, feed_tables
 from chassis.service import make_app
 from contracts.conditions import CityMap, Conditions, MapZone
-from contracts.estimates import Estimate, EstimatesAnswer, EstimatesRequest, Quantiles
+from contracts.estimates import Estimate, EstimatesAnswer, EstimatesRequest, Explanation, Quantiles, Reason
 
 MODEL_SAYS = Quantiles(p10_min=11.0, p50_min=18.0, p90_min=30.2)
+
+BECAUSE = Explanation(
+    typical_min=24.2,
+    reasons=[
+        Reason(group="distance", minutes=-9.1),
+        Reason(group="time_of_week", minutes=0.4),
+        Reason(group="weather", minutes=3.0),
+        Reason(group="city_pace", minutes=0.0),
+        Reason(group="vehicle", minutes=-0.5),
+        Reason(group="zones", minutes=0.0),
+    ],
+)
 
 
 def a_map(columns: int = 6, rows: int = 4) -> CityMap:
@@ -87,7 +99,8 @@ class FakeServing:
             if self.way == "out of scope":
                 only = Estimate(**made, status="out_of_scope", reason="zone not seen")
             else:
-                only = Estimate(**made, status="estimated", quantiles=MODEL_SAYS)
+                why = BECAUSE if asked.with_reasons and self.way != "no reasons" else None
+                only = Estimate(**made, status="estimated", quantiles=MODEL_SAYS, explanation=why)
             body = EstimatesAnswer(estimates=[only]).model_dump_json()
             if self.way == "crossing":
                 body = body.replace("30.2", "12.0")

@@ -84,9 +84,9 @@ class Service:
     client: httpx.Client
     control_token: str
 
-    def estimate(self, *trips, **more) -> httpx.Response:
+    def estimate(self, *trips, with_reasons: bool = False, **more) -> httpx.Response:
         body = {"trips": [trip.model_dump(mode="json") for trip in trips]}
-        return self.client.post("/v1/estimates", json=body, **more)
+        return self.client.post("/v1/estimates", json=body | ({"with_reasons": True} if with_reasons else {}), **more)
 
     def rollout(self) -> dict:
         return self.client.get("/v1/rollout").json()
@@ -155,8 +155,9 @@ def a_place(folder: Path) -> Iterator[Place]:
 
 
 @contextmanager
-def a_champion(place: Place) -> Iterator[Service]:
-    place.upstream.release(make_bundle(place.bundles, "1"))
+def a_champion(place: Place, **how: object) -> Iterator[Service]:
+    """A service whose champion is bundle 1, made as `make_bundle` is told."""
+    place.upstream.release(make_bundle(place.bundles, "1", **how))
     with place.serving() as service:
         service.until_serving(champion="1")
         yield service

@@ -17,7 +17,8 @@ def states(tmp_path_factory):
     with ExitStack() as stack:
 
         def champion() -> Service:
-            return stack.enter_context(a_champion(stack.enter_context(a_place(tmp_path_factory.mktemp("champion")))))
+            place = stack.enter_context(a_place(tmp_path_factory.mktemp("champion")))
+            return stack.enter_context(a_champion(place, heeds_conditions=True))
 
         def challenger() -> Service:
             place = stack.enter_context(a_place(tmp_path_factory.mktemp("challenger")))

@@ -19,6 +19,7 @@ from serving.bundles import Said
 from serving.desk import Shadow
 from serving.rollout import in_canary
 from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle, quantiles_of
+from tests.serving.conftest import a_champion
 
 
 def answered(service) -> list[EstimateAnswered]:
@@ -88,6 +89,20 @@ def test_out_of_scope_is_an_answer(champion):
     (record,) = answered(champion)
     assert record.answers[0].quantiles is None
     assert record.answers[0].reason == estimate["reason"]
+
+
+def test_an_hour_of_the_week_that_the_model_never_saw_is_out_of_scope_and_counted(place):
+    nine_on_monday = 9
+    with a_champion(place, hours=[hour for hour in range(168) if hour != nine_on_monday]) as service:
+        at = ["2026-06-01T08:59:59+02:00", "2026-06-01T07:00:00Z", "2026-06-01T10:00:00+02:00"]  # 7 in UTC is 9 here
+        trips = [a_trip(f"t{place}", requested_at=instant) for place, instant in enumerate(at)]
+
+        before, unseen, after = service.estimate(*trips).json()["estimates"]
+
+        assert [it["status"] for it in (before, unseen, after)] == ["estimated", "out_of_scope", "estimated"]
+        assert "hour 9 of the week" in unseen["reason"]
+        assert service.metric('tandem_estimates_total{role="champion",status="out_of_scope"}') == 1
+        assert service.metric('tandem_estimates_total{role="champion",status="estimated"}') == 2
 
 
 def test_the_challenger_answers_in_shadow_and_nobody_is_shown_it(place, champion):
