@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import HTMLResponse
+from fastapi.staticfiles import StaticFiles
 from fastapi.templating import Jinja2Templates
 from prometheus_client import CollectorRegistry
 from pydantic import Field
@@ -19,16 +20,20 @@ from chassis.problems import ProblemError, documented
 from chassis.service import make_app
 from chassis.tokens import read_token, requires
 from contracts import dictionary, measurements, requirements
+from contracts.problems import TandemError
 from monitoring import pages
 from monitoring.announcer import Announcer
 from monitoring.ledger import TABLES
 from monitoring.metrics import Gauges
 from monitoring.monitor import Monitor
+from monitoring.promises import NoLevels, NoReleaseYet, Promises, slider
 from monitoring.settings import Settings
 from monitoring.ticks import EVIDENCE, VERDICT
 
+HERE = Path(__file__).parent
 DecisionId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 SHOWN_TICKS = 192  # two city days of quarter hours
+HTTP_STATUS: dict[type[TandemError], int] = {NoReleaseYet: 503, NoLevels: 404}
 
 
 def build(settings: Settings) -> FastAPI:
@@ -44,17 +49,20 @@ def build(settings: Settings) -> FastAPI:
         registry,
         ready=lambda: None if monitor.newest else "no cohort has closed yet: do the followed feeds answer?",
         background={"rounds": lambda stop: monitor.run(stop, settings.monitoring_poll_s)},
+        statuses=HTTP_STATUS,
     )
+    app.mount("/static", StaticFiles(directory=HERE / "static"))
     app.include_router(feed_routes(announcer.feed))
     add_pages(app, monitor, clock)
-    add_json(app, monitor, read_token(settings.tokens_file, "staff"))
+    add_json(app, monitor, clock, read_token(settings.tokens_file, "staff"))
     return app
 
 
 def add_pages(app: FastAPI, monitor: Monitor, clock: Clock) -> None:
     """Pages for people."""
-    templates = Jinja2Templates(Path(__file__).with_name("templates"))
+    templates = Jinja2Templates(HERE / "templates")
     templates.env.filters["city_time"] = lambda at: at.astimezone(clock.zone).strftime("%a %d %b %H:%M")
+    templates.env.filters["city_day"] = lambda at: at.astimezone(clock.zone).strftime("%a %d %b %Y")
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
     def status_page(request: Request) -> HTMLResponse:
@@ -74,6 +82,17 @@ def add_pages(app: FastAPI, monitor: Monitor, clock: Clock) -> None:
         rows = pages.agreed(record, view.lines if view else (), left)
         return templates.TemplateResponse(request, "requirements.html", {"rows": rows, "waivers": record.waiver})
 
+    @app.get("/promise", response_class=HTMLResponse, include_in_schema=False)
+    def promise_page(request: Request) -> HTMLResponse:
+        shown: dict[str, Any] = {"requirement": monitor.record["late-promises"]}
+        try:
+            with reading(monitor.engine) as tx:
+                shown["promises"] = pages.promises_at(tx, clock.now(), monitor.record)
+            shown["slider"] = slider(shown["promises"])
+        except (NoReleaseYet, NoLevels) as missing:
+            shown["missing"] = str(missing)
+        return templates.TemplateResponse(request, "promise.html", shown)
+
     @app.get("/dictionary", response_class=HTMLResponse, include_in_schema=False)
     def dictionary_page(request: Request) -> HTMLResponse:
         tables = [(title, [dictionary.cells(field) for field in fields]) for title, fields in dictionary.tables()]
@@ -87,7 +106,7 @@ def add_pages(app: FastAPI, monitor: Monitor, clock: Clock) -> None:
             return templates.TemplateResponse(request, "decisions.html", {"announced": pages.announced(tx, 200)})
 
 
-def add_json(app: FastAPI, monitor: Monitor, staff_token: str) -> None:
+def add_json(app: FastAPI, monitor: Monitor, clock: Clock, staff_token: str) -> None:
     """The same for machines, and a person's approval."""
 
     def newest() -> pages.View:
@@ -117,6 +136,11 @@ def add_json(app: FastAPI, monitor: Monitor, staff_token: str) -> None:
             rows = pages.ticks(tx, limit)
         plain, parsed = ("cohort", "at", "kind", "digest", "decision_id", "state"), ("verdict", "figures")
         return [{name: row[name] for name in plain} | {name: json.loads(row[name]) for name in parsed} for row in rows]
+
+    @app.get("/v1/promise", tags=["monitoring"], responses=documented(404, 503))
+    def promise_levels() -> Promises:
+        with reading(monitor.engine) as tx:
+            return pages.promises_at(tx, clock.now(), monitor.record)
 
     staff = Depends(requires("staff", staff_token))
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 WIDTH, HEIGHT = 720, 200
+CURVE_WIDTH, CURVE_HEIGHT = 480, 260  # narrower, so that its words stay large on a phone
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +59,48 @@ def chart(
         scale=[(y(value), f"{value:.2f}") for value in (min(values), (low + high) / 2, max(values))],
         marks=[(x(place), kind, decision_id) for place, (kind, decision_id) in marks.items()],
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Points joined in their order, with round values along both axes and the limit they are held to."""
+
+    points: list[tuple[float, float]]  # SVG coordinates, one for each point given
+    path: str
+    across: list[tuple[float, str]]  # x and its label
+    up: list[tuple[float, str]]  # y and its label
+    limit: float  # y
+
+
+def curve(points: Sequence[tuple[float, float]], limit: float) -> Curve:
+    """Lay out (x, y) points. The y axis starts at 0, so that heights compare as the values do; the x axis does not."""
+    across, up = [x for x, _ in points], [y for _, y in points]
+    margin = (max(across) - min(across)) * 0.04 or 0.5
+    left, right = min(across) - margin, max(across) + margin
+    top = max(*up, limit) * 1.06
+
+    def x(value: float) -> float:
+        return round(CURVE_WIDTH * (value - left) / (right - left), 1)
+
+    def y(value: float) -> float:
+        return round(CURVE_HEIGHT * (top - value) / top, 1)
+
+    placed = [(x(one), y(other)) for one, other in points]
+    return Curve(
+        points=placed,
+        path="M" + "L".join(f"{one} {other}" for one, other in placed),
+        across=[(x(value), f"{value:g}") for value in round_values(left, right)],
+        up=[(y(value), f"{value:g}") for value in round_values(0, top)],
+        limit=y(limit),
+    )
+
+
+def round_values(low: float, high: float, most: int = 6) -> list[float]:
+    """Multiples of 1, 2 or 5 times a power of ten between two ends, `most` steps apart or fewer.
+
+    >>> round_values(17.2, 48.9)
+    [20.0, 30.0, 40.0]
+    """
+    unit = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(unit * times for times in (1, 2, 5, 10) if unit * times * most >= high - low)
+    return [step * count for count in range(math.ceil(low / step), math.floor(high / step) + 1)]

@@ -1,4 +1,4 @@
-"""What the pages and the JSON show, read from the stored ticks."""
+"""What the pages and the JSON show, read from the stored ticks and from what the quiet feeds told."""
 
 from __future__ import annotations
 
@@ -6,16 +6,20 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, select
 
+from contracts.bundle import BundleReleased
 from contracts.measurements import Measurement
 from contracts.requirements import Requirement, Requirements
 from monitoring.charts import Chart, chart
+from monitoring.closings import serving_at
 from monitoring.evidence import Evidence
-from monitoring.ledger import TICKS
+from monitoring.ledger import TICKS, facts
 from monitoring.policy import Verdict
+from monitoring.promises import Promises, promises
 from monitoring.standing import Line, standing
 from monitoring.ticks import EVIDENCE, VERDICT
 
@@ -72,6 +76,12 @@ def agreed(record: Requirements, lines: Sequence[Line], left: Sequence[Measureme
         never = tuple(check for check in requirement.checked_by if check not in known)
         rows.append(Agreed(requirement, live.get(requirement.id), offline, never))
     return rows
+
+
+def promises_at(tx: Connection, now: datetime, record: Requirements) -> Promises:
+    """The promise levels to choose from at an instant. Raises `NoReleaseYet`, `NoLevels`."""
+    releases = [release for _, _, release in facts(tx, BundleReleased, "bundle.released", now)]
+    return promises(releases, serving_at(tx, now).champion, record["late-promises"])
 
 
 def as_json(line: Line) -> dict[str, Any]:

@@ -24,7 +24,7 @@ from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
 from chassis.feed_store import Draft, FeedStore, feed_tables
 from chassis.service import make_app
-from contracts.bundle import BundleRefused, BundleReleased, Evidence, Lineage, Manifest, Scope, Slice
+from contracts.bundle import BundleRefused, BundleReleased, Evidence, Lineage, Manifest, PromiseLevel, Scope, Slice
 from contracts.estimates import EstimateAnswered, ModelAnswer, Quantiles, Rollout, RolloutChanged
 from contracts.feeds import TripBooked, TripQuoted
 from contracts.snapshots import BatchJudged, SnapshotMade
@@ -162,13 +162,31 @@ def snapshot(at: datetime, decision_id: str | None = None) -> tuple[datetime, st
     return at, "snapshots", Draft("snapshot.made", at, made.digest, made)
 
 
-def release(at: datetime, version: str, decision_id: str | None = None) -> tuple[datetime, str, Draft]:
+def promise_levels(median: float = 20) -> list[PromiseLevel]:
+    """From half of the parcels late to one in a hundred, as trips with this median and the city's spread have it."""
+    stretches = [step / 20 for step in range(37)]
+    return [
+        PromiseLevel(
+            stretch=stretch,
+            promised_min=median * math.exp(stretch * SPREAD * Z90),
+            late_share=1 - NormalDist().cdf(stretch * Z90),
+        )
+        for stretch in stretches
+    ]
+
+
+def release(
+    at: datetime, version: str, decision_id: str | None = None, levels: list[PromiseLevel] | None = None
+) -> tuple[datetime, str, Draft]:
+    """A released bundle, with promise levels of its own unless told which."""
     part = Slice(
         rows=5000, pinball_min=2.0, heuristic_pinball_min=3.0, coverage_p90=0.9, coverage_band=0.8, mean_p50_min=20
     )
     evidence = Evidence(
-        test_rows=5000, test_from=at, test_to=at, overall=part, zone_groups=dict.fromkeys(ZONES.values(), part),
+        test_rows=5000, test_from=at - timedelta(days=14), test_to=at, overall=part,
+        zone_groups=dict.fromkeys(ZONES.values(), part),
         training_s=10, bundle_bytes=10, onnx_matches_torch_min=0, gate=[],
+        promise_levels=promise_levels() if levels is None else levels,
     )  # fmt: skip
     lineage = Lineage(code_revision="r", snapshot_digest="d", seed=1, libraries={})
     manifest = Manifest(

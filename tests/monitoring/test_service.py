@@ -2,45 +2,32 @@
 
 from __future__ import annotations
 
-import time
+from datetime import timedelta
 
 import httpx
 import pytest
 
-from chassis.clock import Clock
-from chassis.tokens import make_tokens, read_token
 from contracts import requirements
 from contracts.decisions import KINDS
+from contracts.estimates import Rollout
 from contracts.measurements import Measurement, keep
 from contracts.trips import CompletedTrip, columns
-from monitoring.app import build
-from monitoring.settings import Settings
 from tests.monitoring.desk import Desk
-from tests.monitoring.recorded import LIVE, Feeds, RecordedCity, history, snapshot, with_champion
+from tests.monitoring.recorded import (
+    LIVE,
+    Feeds,
+    RecordedCity,
+    history,
+    promise_levels,
+    release,
+    rollout,
+    snapshot,
+    with_champion,
+)
+from tests.monitoring.service import a_service, until
 from tests.servers import running
 
 RECORD = requirements.load()
-
-
-def a_service(tmp_path, url, hours, **settings):
-    """The real service in its own `var`, its clock standing `hours` after LIVE."""
-    var = tmp_path / "var"
-    Clock(time_zone="Europe/Berlin", city_start=LIVE, wall_start=time.time() - hours * 3600, speed=1).save(
-        var / "clock.json"
-    )
-    make_tokens(var / "tokens")
-    urls = {f"{team}_url": url for team in ("product", "serving", "data", "model")}
-    return build(Settings(var=var, monitoring_poll_s=0.05, **urls, **settings)), read_token(var / "tokens", "staff")
-
-
-def until(look, what: str):
-    """Ask again until there is an answer."""
-    patience = time.monotonic() + 30
-    while time.monotonic() < patience:
-        if answer := look():
-            return answer
-        time.sleep(0.05)
-    raise AssertionError(f"{what} did not come within 30 s")
 
 
 @pytest.fixture
@@ -117,6 +104,57 @@ def test_an_approval_needs_the_staff_token_and_publishes_the_decision(tmp_path, 
     assert [event["subject"] for event in feed] == [tick["decision_id"]]
 
 
+def a_newer_challenger():
+    """The champion's release, a newer one without levels, and then the newer one promoted."""
+    later = LIVE + timedelta(hours=2)
+    shadow = Rollout(champion="v1", challenger="v2")
+    return [
+        *with_champion(),
+        release(LIVE, "v2", levels=[]),
+        rollout(LIVE, Rollout(champion="v1"), shadow),
+        rollout(later, shadow, Rollout(champion="v2", previous="v1")),
+    ]
+
+
+@pytest.mark.parametrize("feeds", [a_newer_challenger], indirect=True)
+def test_the_champions_promise_levels_as_json_and_as_a_page(tmp_path, feeds):
+    desk = Desk(feeds[1], feeds[0], f"sqlite:///{tmp_path}/var/monitoring.db")
+    desk.run(1)
+    app, _ = a_service(tmp_path, feeds[1], hours=1)
+    with running(app) as url:
+        known, page = httpx.get(f"{url}/v1/promise").json(), httpx.get(f"{url}/promise").text
+        script, home = httpx.get(f"{url}/static/promise.js"), httpx.get(url).text
+
+    assert (known["bundle_version"], known["champion"], known["test_rows"]) == ("v1", True, 5000)
+    assert known["levels"] == [level.model_dump() for level in promise_levels()]
+    assert known["today"] in known["levels"]
+    assert known["today"]["stretch"] == 1
+    assert known["late_limit"] == RECORD["late-promises"].at_most
+    assert "Promising 31.3 min on average, about 1 in 10 parcels comes later than promised (10.0 in 100)." in page
+    assert "5,000 held-out trips of bundle <b>v1</b>, the champion" in page
+    assert "requested from Mon 18 May 2026 to Mon 01 Jun 2026" in page
+    assert "not a guarantee" in page
+    assert page.count("data-said=") == len(promise_levels())  # a row for each level, which needs no script
+    assert 'src="/static/promise.js"' in page
+    assert "https://" not in page + script.text
+    assert script.headers["content-type"].startswith("text/javascript")
+    assert 'href="/promise"' in home
+
+
+@pytest.mark.parametrize("feeds", [a_newer_challenger], indirect=True)
+def test_a_champion_without_levels_is_said_to_have_none(tmp_path, feeds):
+    desk = Desk(feeds[1], feeds[0], f"sqlite:///{tmp_path}/var/monitoring.db")
+    desk.run(3)
+    app, _ = a_service(tmp_path, feeds[1], hours=3)
+    with running(app) as url:
+        refused, page = httpx.get(f"{url}/v1/promise"), httpx.get(f"{url}/promise")
+
+    assert (refused.status_code, refused.json()["type"]) == (404, "/problems/no-levels")
+    assert page.status_code == 200
+    assert "bundle v2 was released without promise levels" in page.text
+    assert "<input" not in page.text
+
+
 @pytest.mark.parametrize("feeds", [list], indirect=True)
 def test_before_the_first_tick_it_says_so(tmp_path, feeds):
     app, _ = a_service(tmp_path, f"{feeds[1]}/nowhere", hours=0)
@@ -125,4 +163,6 @@ def test_before_the_first_tick_it_says_so(tmp_path, feeds):
         assert httpx.get(f"{url}/v1/status").json()["type"] == "/problems/no-tick-yet"
         assert "No cohort has closed yet" in httpx.get(url).text
         assert httpx.get(f"{url}/v1/ticks").json() == []
+        assert httpx.get(f"{url}/v1/promise").json()["type"] == "/problems/no-release-yet"
+        assert "no bundle has been released yet" in httpx.get(f"{url}/promise").text
         assert "tandem_feed_lag_seconds" in httpx.get(f"{url}/metrics").text
