@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -35,11 +33,12 @@ from data.worker import city_zones
 from model.settings import REFUSED
 from serving.bundles import _session as serving_session
 from tests.benchmarks import goals, ladder, plots
-from tests.benchmarks.report import Part, Steps, steps
+from tests.benchmarks.peak import weighed
+from tests.benchmarks.report import Part, steps
 
-SIZES = (100_000, 200_000, 1_000_000, 5_000_000)
-JUDGED, ONCE = 200_000, 5_000_000  # rows that the limits speak of; rows that are tried with one seed alone
-WEEKS = timedelta(weeks=12)  # of history that larger ones repeat
+SIZES = (100_000, 200_000, 1_000_000, 5_000_000)  # the second is what the limits speak of; the last has one seed
+QUICK = (20_000, 40_000)
+WEEKS = timedelta(weeks=8)  # of history that larger ones repeat
 JITTER_S = 300
 ROUNDS, RUNS = 20, 200  # timed runs of a graph: so many rounds, in each the median of so many
 TIMES = ("requested_at", "booked_at", "picked_up_at", "ended_at", "promised_by")
@@ -73,39 +72,38 @@ class Answered:
 
 
 def measure(out: Path, seeds: Sequence[int], console: Console, *, quick: bool) -> Part:
-    """The costs; `quick` takes a tenth of the rows."""
-    share = 10 if quick else 1
-    plan = [(rows, seed) for rows in SIZES for seed in (seeds[:1] if rows == ONCE else seeds)]
+    """The costs; `quick` takes few rows."""
+    sizes = QUICK if quick else SIZES
+    plan = {rows: seeds[:1] if rows == sizes[-1] else seeds for rows in sizes}
     with console.status("simulating the city's past"):
         past = simulate(City(Settings().city_seed), LIVE_START - WEEKS, LIVE_START).filter(
             pl.col("outcome") == "delivered"
         )
-    trained, answers = [], []
-    with steps(console, "cost", len(plan) + 1) as step, tempfile.TemporaryDirectory() as folder:
-        for rows in SIZES:
-            snapshot = history(past, rows // share, Path(folder) / f"snapshot-{rows}")
-            for seed in (seed for wanted, seed in plan if wanted == rows):
-                step(f"training on {rows // share:,} rows, seed {seed}")
-                var = Path(folder) / f"var-{rows}-{seed}"
-                trained.append(train(snapshot, var, rows // share, seed))
-                if rows == JUDGED and not answers:
-                    _timed(var, past, step, answers)
+    trained = []
+    with steps(console, "cost", sum(map(len, plan.values())) + 1) as step, tempfile.TemporaryDirectory() as folder:
+        for rows in sizes:
+            snapshot = history(past, rows, Path(folder) / f"snapshot-{rows}")
+            for seed in plan[rows]:
+                step(f"training on {rows:,} rows, seed {seed}")
+                trained.append(train(snapshot, Path(folder) / f"var-{rows}-{seed}", rows, seed))
             (snapshot / "trips.parquet").unlink()
-    return _judged(trained, answers, share, out)
+        step("answers")
+        answers = timed(_bundle(Path(folder) / f"var-{sizes[1]}-{seeds[0]}", "model.onnx")[0], past)
+    part = _judged(trained, answers, sizes, out)
+    part.figures["quick"] = quick
+    return part
 
 
 def history(past: pl.DataFrame, rows: int, place: Path) -> Path:
-    """A snapshot of the newest `rows` of `past` and of copies of it, each some weeks earlier, all times jittered."""
+    """A snapshot of `rows` trips drawn from `past` and from copies of it, each some weeks earlier, times jittered."""
     zones, rng = city_zones(Settings().city_seed), np.random.default_rng(0)
     copies = []
     for number in reversed(range(ceil(rows / past.height))):
         jitter = pl.Series("jitter", rng.integers(-JITTER_S, JITTER_S, past.height))
         moved = pl.duration(seconds=jitter) - number * WEEKS
         names = pl.concat_str(pl.col("trip_id"), pl.lit(f"-{number}"))
-        copies.append(
-            past.with_columns(names.alias("trip_id"), *(pl.col(name) + moved for name in TIMES)).sort("booked_at")
-        )
-    trips = pl.concat(copies).tail(rows)
+        copies.append(past.with_columns(names.alias("trip_id"), *(pl.col(name) + moved for name in TIMES)))
+    trips = pl.concat(copies).sample(rows, seed=1).sort("booked_at")
     place.mkdir()
     trips.write_parquet(place / "trips.parquet")
     (place / "zones.json").write_text(json.dumps([zone.model_dump() for zone in zones]))
@@ -126,18 +124,12 @@ def history(past: pl.DataFrame, rows: int, place: Path) -> Path:
 def train(snapshot: Path, var: Path, rows: int, seed: int) -> Trained:
     """A whole training as anybody starts it; one that the gate refuses is measured, too. Raises `TrainingBroke`."""
     asked = [sys.executable, "-m", "model.train", "--snapshot", str(snapshot), "--seed", str(seed)]
-    began = time.monotonic()
-    with (var.parent / f"{var.name}.log").open("w+") as log:
-        process = subprocess.Popen(asked, env=os.environ | {"TANDEM_VAR": str(var)}, stdout=log, stderr=log)
-        _, status, used = os.wait4(process.pid, 0)  # the process's own peak, which Popen.wait would not tell
-        process.returncode = os.waitstatus_to_exitcode(status)
-        whole_s = time.monotonic() - began
-        log.seek(0)
-        told = log.read()
-    if process.returncode not in (0, REFUSED) or not (evidence := _bundle(var, "evidence.json")):
-        raise TrainingBroke(f"training on {rows:,} rows ended with status {process.returncode}: {told[-2000:]}")
+    log, began = var.parent / f"{var.name}.log", time.monotonic()
+    status, peak_mb = weighed(asked, {"TANDEM_VAR": str(var)}, log)
+    whole_s = time.monotonic() - began
+    if status not in (0, REFUSED) or not (evidence := _bundle(var, "evidence.json")):
+        raise TrainingBroke(f"training on {rows:,} rows ended with status {status}: {log.read_text()[-2000:]}")
     found = Evidence.model_validate_json(evidence[0].read_bytes())
-    peak_mb = used.ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     return Trained(rows, seed, found.training_s, whole_s, peak_mb, found.bundle_bytes)
 
 
@@ -145,9 +137,9 @@ def _bundle(var: Path, name: str) -> list[Path]:
     return [*var.glob(f"bundles/*/{name}"), *var.glob(f"candidates/*/{name}")]
 
 
-def _timed(var: Path, past: pl.DataFrame, step: Steps, answers: list[Answered]) -> None:
-    step("answers")
-    graph = serving_session(_bundle(var, "model.onnx")[0])
+def timed(onnx_file: Path, past: pl.DataFrame) -> list[Answered]:
+    """A graph in serving's session, asked about one trip of `past` and about as many as a request may hold."""
+    graph, answers = serving_session(onnx_file), []
     for rows in (1, LARGEST_BATCH):
         asked = model_inputs(past.sample(rows, seed=1), ZONE)
         feed = {item.name: asked[item.name].to_numpy().astype(item.dtype) for item in MODEL_INPUTS}
@@ -160,32 +152,31 @@ def _timed(var: Path, past: pl.DataFrame, step: Steps, answers: list[Answered]) 
                 took.append((time.perf_counter() - began) * 1e6)
             rounds.append(median(took))
         answers.append(Answered(rows, median(rounds[1:]), min(rounds[1:]), max(rounds[1:])))  # the first one warms up
+    return answers
 
 
-def _judged(trained: Sequence[Trained], answers: Sequence[Answered], share: int, out: Path) -> Part:
+def _judged(trained: Sequence[Trained], answers: Sequence[Answered], sizes: Sequence[int], out: Path) -> Part:
     part, record = Part("cost"), load()
     part.figures |= {"trainings": [asdict(item) for item in trained], "answers": [asdict(item) for item in answers]}
-    part.figures["quick"] = share > 1
     made = Table(
         "rows", "fit and calibration, s", "whole process, s", "peak memory, MB", "bundle, kB", title="training"
     )
-    for rows in SIZES:
-        of = [item for item in trained if item.rows == rows // share]
+    of_size = {rows: [item for item in trained if item.rows == rows] for rows in sizes}
+    for rows, of in of_size.items():
         cells = [
             ladder.spread([getattr(item, name) for item in of], 1) for name in ("training_s", "whole_s", "peak_mb")
         ]
-        made.add_row(f"{rows // share:,}", *cells, ladder.spread([item.bundle_bytes / 1e3 for item in of], 1))
+        made.add_row(f"{rows:,}", *cells, ladder.spread([item.bundle_bytes / 1e3 for item in of], 1))
     told = Table("trips at once", "median, µs", "quickest round", "slowest round", title="answers through onnxruntime")
     for item in answers:
         told.add_row(f"{item.rows}", f"{item.median_us:.1f}", f"{item.least_us:.1f}", f"{item.most_us:.1f}")
     part.tables += [made, told]
-    mean = {rows: float(np.mean([item.training_s for item in trained if item.rows == rows // share])) for rows in SIZES}
-    judged = [item for item in trained if item.rows == JUDGED // share]
-    growth = (mean[5_000_000] / 5) / mean[1_000_000]
+    judged, (fewer, most) = of_size[sizes[1]], sizes[-2:]
+    a_row = {rows: float(np.mean([item.training_s / rows for item in of])) for rows, of in of_size.items()}
     part.verdicts = [
         goals.TRAINING_S.judge(max(item.training_s for item in judged), "slowest seed"),
         goals.TRAINING_MB.judge(max(item.peak_mb for item in judged), "highest seed, whole process"),
-        goals.GROWTH.judge(growth),
+        goals.GROWTH.judge(a_row[most] / a_row[fewer], f"{most:,} rows against {fewer:,}"),
         goals.asked_by_record(record["bundle-size"]).judge(max(item.bundle_bytes for item in trained)),
         *(
             goal.judge(item.median_us, f"rounds {item.least_us:.1f} to {item.most_us:.1f}")

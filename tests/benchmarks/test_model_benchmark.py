@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -17,6 +19,7 @@ from tests.benchmarks import city, coverage, goals, new_york, probes, rivals
 from tests.benchmarks.contest import Contest
 from tests.benchmarks.goals import Goal
 from tests.benchmarks.ladder import Rung, measured
+from tests.benchmarks.peak import weighed
 from tests.benchmarks.report import steps
 
 NOTHING = np.datetime64("2026-05-01T00:00", "us")
@@ -153,3 +156,15 @@ def test_probes_find_what_shrinks_and_what_crosses():
     assert (told.trips, told.shrunk, told.crossed) == (1000, 0, 0)
     assert probes.probe(lambda inputs: 1000 - sound(inputs), like, 1000).shrunk > 2500
     assert probes.probe(lambda inputs: sound(inputs)[:, ::-1], like, 1000).crossed == 4000
+
+
+def test_a_process_is_weighed_alone_and_ends_as_it_ended(tmp_path: Path):
+    """This process, with torch and more in it, is larger by far than the one it has weighed."""
+    status, small = weighed([sys.executable, "-c", "print('heard'); raise SystemExit(3)"], {}, tmp_path / "log")
+    assert (status, (tmp_path / "log").read_text()) == (3, "heard\n")
+    assert small < 60
+
+    _, large = weighed(
+        [sys.executable, "-c", "import os; x = b'x' * int(os.environ['SIZE'])"], {"SIZE": "200000000"}, tmp_path / "log"
+    )
+    assert 200 < large < 260
