@@ -11,7 +11,8 @@ import httpx
 from pydantic import TypeAdapter
 from sqlalchemy import BigInteger, Column, Connection, Engine, MetaData, String, Table, insert, select, update
 
-from contracts.feeds import MOST_EVENTS, Event, FeedName, understood
+from chassis.readers import understood
+from contracts.feeds import MOST_EVENTS, Event, FeedName
 
 log = logging.getLogger(__name__)
 EVENTS = TypeAdapter(list[Event])

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from contracts.trips import INSTANT, LABEL, VERSION, Column, CompletedTrip, TripRequest, columns
+from contracts.trips import Column, CompletedTrip, TripRequest, columns
 
 HEADINGS = ("field", "value", "unit", "meaning", "owner", "known at", "personal", "missing", "model input",
             "drift watched", "fairness by")  # fmt: skip
@@ -48,24 +48,6 @@ def entries(model: type[BaseModel] = CompletedTrip) -> list[Entry]:
         values = {key: value for key, value in values.items() if key not in ("title", "default")}
         found.append(Entry(name, column, values, nullable, required=name in schema["required"]))
     return found
-
-
-def dictionary() -> str:
-    """The dictionary as Markdown."""
-    rules = f"|{'---|' * len(HEADINGS)}"
-    parts = [
-        "# A trip, field by field",
-        f"Derived from `contracts/trips.py`, version {VERSION}; not for editing. The label is {LABEL}.",
-        f"A time is text like 2026-06-01T08:30:00+02:00, of the form `{INSTANT}`.",
-    ]
-    for title, fields in tables():
-        rows = [_row(cells(entry)) for entry in fields]
-        parts += [f"## {title}", "\n".join([_row(HEADINGS), rules, *rows])]
-    return "\n\n".join(parts) + "\n"
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def tables() -> Iterator[tuple[str, list[Entry]]]:

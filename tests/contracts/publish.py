@@ -12,7 +12,7 @@ import argparse
 import json
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache, partial
 from pathlib import Path
@@ -31,7 +31,8 @@ from chassis.clock import Clock
 from chassis.tokens import make_tokens
 from contracts.changes import compare, undeclared
 from contracts.description import Description, describe
-from contracts.dictionary import dictionary
+from contracts.dictionary import HEADINGS, cells, tables
+from contracts.trips import INSTANT, LABEL, VERSION
 from deploy.odcs import odcs
 
 ROOT = Path(__file__).parents[2]
@@ -72,6 +73,23 @@ def openapi(team: str) -> dict[str, Any]:
 
 def openapi_text(team: str) -> str:
     return json.dumps(openapi(team), indent=1, ensure_ascii=False) + "\n"
+
+
+def dictionary() -> str:
+    """The data dictionary as Markdown."""
+
+    def row(found: Sequence[str]) -> str:
+        return f"| {' | '.join(found)} |"
+
+    parts = [
+        "# A trip, field by field",
+        f"Derived from `contracts/trips.py`, version {VERSION}; not for editing. The label is {LABEL}.",
+        f"A time is text like 2026-06-01T08:30:00+02:00, of the form `{INSTANT}`.",
+    ]
+    for title, fields in tables():
+        rows = [row(cells(entry)) for entry in fields]
+        parts += [f"## {title}", "\n".join([row(HEADINGS), f"|{'---|' * len(HEADINGS)}", *rows])]
+    return "\n\n".join(parts) + "\n"
 
 
 def odcs_text() -> str:

@@ -10,10 +10,10 @@ import pytest
 import yaml
 from jsonschema import Draft201909Validator
 
-from contracts.dictionary import dictionary, entries
+from contracts.dictionary import entries
 from contracts.trips import DRIFT_COLUMNS, FAIRNESS_GROUPS, MODEL_INPUTS, CompletedTrip, columns
 from deploy.odcs import odcs
-from tests.contracts.publish import FOLDER, PUBLISHED
+from tests.contracts.publish import FOLDER, PUBLISHED, dictionary
 
 STANDARD = json.loads((files("open_data_contract_standard") / "schema.json").read_text())
 
