@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -42,6 +43,7 @@ TREES: dict[str, Sequence[Any]] = {
     "feature_fraction": (0.6, 0.8, 1.0),
     "bagging_fraction": (0.6, 0.8, 1.0),
     "lambda_l2": (0.0, 1.0, 10.0),
+    "max_bin": (255, 1023),
     "cat_smooth": (10.0, 50.0, 200.0),
     "cat_l2": (10.0, 50.0),
     "max_cat_to_onehot": (4, 32, 512),
@@ -50,7 +52,8 @@ TREES: dict[str, Sequence[Any]] = {
 FIRST_TREES: Setting = {"learning_rate": 0.05, "num_leaves": 31, "min_data_in_leaf": 100, "unfolded": False}
 CATEGORIES = ("pickup_zone", "dropoff_zone", "vehicle")
 MOST_ROUNDS, PATIENCE = 3000, 50
-THREADS = 2  # LightGBM's
+# LightGBM's threads: two that share one processor wait for each other most of the time.
+THREADS = min(2, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
 
 def settings(space: dict[str, Sequence[Any]], first: Setting, count: int) -> list[Setting]:
