@@ -69,7 +69,7 @@ def _details(manifest: Manifest) -> Iterator[str]:
     yield from ("Quantiles (p10, p50, p90) of the minutes from booking to delivery of one parcel.", "")
     yield from ("## Model details", "")
     yield f"- Owner: the model team. Trained {manifest.trained_at:%Y-%m-%d %H:%M}, city time."
-    yield f"- Code {lineage.code_revision}, snapshot {lineage.snapshot_digest[:16]}, seed {lineage.seed}; "
+    yield f"- Code {lineage.code_revision}, snapshot {lineage.snapshot_digest[:16]}, seed {lineage.seed};"
     yield f"  contract {manifest.contract_fingerprint[:16]}. `make rebuild BUNDLE={manifest.version}` makes it again."
     yield f"- {_named(lineage.libraries)}; {lineage.machine or 'machine not told'}; threads: {lineage.threads}."
     if lineage.champion_version:
@@ -84,7 +84,7 @@ def _use(manifest: Manifest) -> Iterator[str]:
     hours = "every hour of the week" if scope.hours is None else f"{len(scope.hours)} of 168 hours of the week"
     yield from ("## Intended use", "")
     yield "- To promise customers an arrival time before they book. Others ask serving, never the file."
-    yield f"- Scope: {len(scope.zones)} zones; {', '.join(scope.vehicles)}; "
+    yield f"- Scope: {len(scope.zones)} zones; {', '.join(scope.vehicles)};"
     yield f"  {scope.min_distance_km:.2g} to {scope.max_distance_km:.3g} km; {hours}."
     yield "  Other trips are answered as out of scope, with the reason."
     yield from ("- Not to judge couriers or customers: it knows zones and the planned route, no person.", "")
@@ -132,9 +132,9 @@ def _measured(evidence: Evidence) -> Iterator[str]:
         yield f"- Loss with distances off by a tenth, over the loss without: {evidence.noisy_distance_ratio:.3f}."
     if evidence.runtime is not None:
         runtime = evidence.runtime
-        yield f"- In serving's runtime: {runtime.one_trip_us:.0f} µs for one trip, {runtime.batch_us:.0f} µs for 256; "
+        yield f"- In serving's runtime: {runtime.one_trip_us:.0f} µs for one trip, {runtime.batch_us:.0f} µs for 256;"
         yield f"  {runtime.memory_mb:.1f} MB of memory."
-    yield f"- Trained in {evidence.training_s:.1f} s; {evidence.bundle_bytes:,} bytes; the graph answers within "
+    yield f"- Trained in {evidence.training_s:.1f} s; {evidence.bundle_bytes:,} bytes; the graph answers within"
     yield from (f"  {evidence.onnx_matches_torch_min:.2g} min of the trained network.", "")
 
 

@@ -91,9 +91,9 @@ def reliability(candidate: Candidate, record: Requirements) -> Figure:
         axes.errorbar(
             at, share, reach, color=colour, marker="o", markersize=4, lw=1, capsize=3, label=f"p{level * 100:g}"
         )
-    axes.set_xticks(at, [f"{item.spread:.1f}" for item in found])
+    axes.set_xticks(at, [f"{item.spread:.2f}" for item in found])
     axes.set_ylim(0, 1)
-    axes.legend(title="bars: 95% interval", loc="center right", framealpha=0.9)
+    axes.legend(title="bars: 95% interval", loc="center left", bbox_to_anchor=(1, 0.5), frameon=False)
     return figure
 
 
@@ -110,7 +110,7 @@ def slices(evidence: Evidence, record: Requirements) -> Figure:
         axes.axvspan(overall.floor, overall.ceiling, color=ORANGE, alpha=0.15, lw=0, label=f"limit {overall.id}")
         for number, end in enumerate((group.floor, group.ceiling)):
             axes.axvline(end, color=GREY, lw=0.8, ls="--", label=None if number else f"limit {group.id}")
-        axes.legend(loc="upper left", bbox_to_anchor=(0, -0.12 * 8 / len(rows)), ncols=2, frameon=False)
+        axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     return figure
 
 
@@ -135,6 +135,7 @@ def ladder(evidence: Evidence) -> Figure:
     bars = axes.barh(names, losses, color=[ORANGE if name == "candidate" else GREY for name in names])
     axes.bar_label(bars, [f"{loss:.3f}" for loss in losses], padding=4)
     axes.set_xlim(0, 1.12 * max(losses))
+    axes.grid(visible=False, axis="y")
     axes.invert_yaxis()
     return figure
 
@@ -147,7 +148,7 @@ def promise_levels(levels: Sequence[PromiseLevel], limit: Requirement) -> Figure
     today = min(levels, key=lambda level: abs(level.stretch - 1))
     axes.plot(today.promised_min, today.late_share, color=ORANGE, marker="o", markersize=8)
     told = f"p90: {today.promised_min:.1f} min, {today.late_share:.1%} late"
-    axes.annotate(told, (today.promised_min, today.late_share), (8, 8), textcoords="offset points", color=ORANGE)
+    axes.annotate(told, (today.promised_min, today.late_share), (9, 0), textcoords="offset points", color=ORANGE)
     axes.axhline(limit.ceiling, color=GREY, ls="--", lw=0.8)
     axes.text(
         0.98,
@@ -183,5 +184,6 @@ def _empty(title: str, across: str, up: str) -> tuple[Figure, Axes]:
     axes.set_xlabel(across)
     axes.set_ylabel(up)
     axes.grid(alpha=0.3)
+    axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

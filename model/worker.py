@@ -1,7 +1,7 @@
 """The training worker:  python -m model.worker
 
 Follows decisions and snapshots; each snapshot cut for a decision is trained once, in a process of its own, and ends as
-a bundle released or refused on the bundles feed.
+a bundle released or refused on the bundles feed. Follows the rollout too, so that MLflow shows who serves.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,7 @@ from contracts.decisions import Decision
 from contracts.feeds import Event, payload
 from contracts.snapshots import SnapshotMade
 from model.releases import released_for
+from model.roles import Roles, roles_table
 from model.settings import Settings  # not model.train: this process has no need of torch
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ TOLD_TO_END = (-signal.SIGTERM, -signal.SIGINT)  # a training told to end is not
 metadata = MetaData()
 feed_tables(metadata)
 cursors = cursor_table(metadata)
+roles = roles_table(metadata)
 decisions = Table(
     "decisions",
     metadata,
@@ -104,11 +106,14 @@ class Worker:
     def __init__(self, settings: Settings, engine: Engine, registry: CollectorRegistry) -> None:
         self.settings, self.engine = settings, engine
         self.bundles = FeedStore(engine, "bundles", metadata)
+        self.roles = Roles(engine, roles, settings.training_nice)
         self.ended = Counter("tandem_trainings", "Trainings by how they ended", ["outcome"], registry=registry)
 
     def work(self, stop: threading.Event) -> None:
-        """Train what is ordered until told to stop. A training cut off is run again after the next start."""
+        """Train what is ordered until told to stop. A training cut off is run again after the next start. Who serves is
+        shown between trainings: then MLflow has heard of every bundle released."""
         while not stop.is_set():
+            self.roles.show(stop)
             order = next_order(self.engine)
             if order is None:
                 stop.wait(LOOK_EVERY_S)
@@ -169,7 +174,13 @@ def main() -> None:
     worker = Worker(settings, engine, registry)
     monitoring = Follower(settings.url("monitoring"), "decisions", engine, cursors, hear_decisions)
     data = Follower(settings.url("data"), "snapshots", engine, cursors, hear_snapshots)
-    background = {"decisions": monitoring.follow, "snapshots": data.follow, "trainings": worker.work}
+    serving = Follower(settings.url("serving"), "rollout", engine, cursors, worker.roles.hear)
+    background: dict[str, Callable[[threading.Event], None]] = {
+        "decisions": monitoring.follow,
+        "snapshots": data.follow,
+        "rollout": serving.follow,
+        "trainings": worker.work,
+    }
     app = make_app("Tandem model worker", registry, lambda: None, background)
     app.include_router(feed_routes(worker.bundles))
     listen(app, settings.bind, settings.port("model"), "model")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,9 +24,11 @@ from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
 from chassis.feed_store import Draft, FeedStore, feed_tables
 from chassis.service import make_app
-from contracts.bundle import BundleRefused, BundleReleased, verify
+from contracts.bundle import BundleRefused, BundleReleased, Manifest, verify, write_checksums
 from contracts.decisions import Decision
+from contracts.estimates import Rollout, RolloutChanged
 from contracts.snapshots import SnapshotMade
+from model.registry import MODEL_NAME, connect
 from tests.model import small_city
 from tests.model.conftest import CHANGE
 from tests.servers import free_port, running
@@ -36,7 +38,7 @@ PATIENCE_S = 150  # a training takes some ten seconds on an idle core
 
 
 class Upstream:
-    """Monitoring's decisions and data's snapshots, served over HTTP."""
+    """Monitoring's decisions, data's snapshots and serving's rollout, served over HTTP."""
 
     def __init__(self, folder: Path) -> None:
         metadata = MetaData()
@@ -44,10 +46,11 @@ class Upstream:
         self.engine = open_database(f"sqlite:///{folder}/upstream.db", metadata)
         self.decisions = FeedStore(self.engine, "decisions", metadata)
         self.snapshots = FeedStore(self.engine, "snapshots", metadata)
+        self.rollout = FeedStore(self.engine, "rollout", metadata)
 
     def app(self):
         app = make_app("upstream", CollectorRegistry(), ready=lambda: None)
-        app.include_router(feed_routes(self.decisions, self.snapshots))
+        app.include_router(feed_routes(self.decisions, self.snapshots, self.rollout))
         return app
 
     def decide(self, decision_id: str, kind: str, champion: str | None) -> None:
@@ -68,23 +71,32 @@ class Upstream:
         with self.engine.begin() as tx:
             self.snapshots.append(tx, [Draft("snapshot.made", NOW, made.digest, made)])
 
+    def serve(self, champion: str | None, challenger: str | None = None) -> None:
+        after = Rollout(champion=champion, challenger=challenger)
+        said = RolloutChanged(before=Rollout(), after=after, cause="control", reason="the test says so", at=NOW)
+        with self.engine.begin() as tx:
+            self.rollout.append(tx, [Draft("rollout.changed", NOW, "rollout", said)])
+
 
 @contextmanager
-def worker(var: Path, upstream_url: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def worker(var: Path, upstream_url: str, log: Path | None = None) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     port = free_port()
     env = os.environ | {
         "TANDEM_VAR": str(var),
         "TANDEM_MODEL_PORT": str(port),
         "TANDEM_MONITORING_URL": upstream_url,
         "TANDEM_DATA_URL": upstream_url,
+        "TANDEM_SERVING_URL": upstream_url,
         "TANDEM_TRAINING_NICE": "0",  # on a busy machine a polite training would outlast any patience
     }
-    process = subprocess.Popen([sys.executable, "-m", "model.worker"], env=env)
-    try:
-        yield process, f"http://127.0.0.1:{port}/feeds/bundles"
-    finally:
-        process.terminate()
-        process.wait(timeout=20)
+    with ExitStack() as entered:
+        words = entered.enter_context(log.open("ab")) if log else None
+        process = subprocess.Popen([sys.executable, "-m", "model.worker"], env=env, stderr=words)
+        try:
+            yield process, f"http://127.0.0.1:{port}/feeds/bundles"
+        finally:
+            process.terminate()
+            process.wait(timeout=20)
 
 
 def until(done: Callable[[], object]) -> object:
@@ -177,3 +189,52 @@ def test_each_decided_snapshot_ends_as_one_event_though_the_worker_is_killed_in_
     assert verify(place / "bundles" / told.version, told.checksums_sha256) == told.manifest
     assert told.manifest.trained_at > NOW  # city time
     assert sorted(path.name for path in (place / "bundles").iterdir()) == sorted([champion, told.version])
+
+
+def bundle_with(alias: str, var: Path) -> str | None:
+    """The bundle that an alias names in MLflow's registry, None where it names none."""
+    client = connect(f"sqlite:///{var}/mlflow.db")
+    models = client.search_registered_models(f"name = '{MODEL_NAME}'")
+    number = models[0].aliases.get(alias) if models else None
+    return client.get_model_version(MODEL_NAME, number).tags["bundle"] if number else None
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_mlflow_shows_who_serves_though_it_failed_and_the_worker_was_killed(trained, place, tmp_path):
+    upstream, log = Upstream(tmp_path), tmp_path / "worker.log"
+    first = trained.release.version
+    second = f"v2-{first.partition('-')[2]}"
+    resealed(place / "bundles" / first, second)
+    (place / "mlflow.db").write_bytes(b"this is no database, and MLflow can only fail on it")
+    upstream.serve(first)
+    with running(upstream.app()) as url:
+        with worker(place, url, log) as (process, _feed):
+            until(lambda: "MLflow did not take who serves" in log.read_text())
+            assert process.poll() is None  # nobody else minds
+            upstream.serve(first, challenger=second)
+            until(lambda: log.read_text().count("MLflow did not take who serves") >= 2)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+        (place / "mlflow.db").unlink()
+        with worker(place, url, log):
+            until(lambda: f"MLflow shows champion {first}, challenger {second}" in log.read_text())
+            assert (bundle_with("champion", place), bundle_with("challenger", place)) == (first, second)
+            upstream.serve(second)
+            until(lambda: f"MLflow shows champion {second}, challenger None" in log.read_text())
+            assert (bundle_with("champion", place), bundle_with("challenger", place)) == (second, None)
+
+
+def resealed(bundle: Path, version: str) -> None:
+    """The same bundle under another version beside it."""
+    copy = shutil.copytree(bundle, bundle.with_name(version))
+    manifest = Manifest.model_validate_json((copy / "bundle.json").read_bytes())
+    (copy / "bundle.json").write_text(manifest.model_copy(update={"version": version}).model_dump_json())
+    write_checksums(copy)
+
+
+def test_the_worker_is_small_it_loads_no_library_of_training_or_tracking():
+    heavy = {"torch", "onnx", "onnxruntime", "mlflow", "matplotlib", "polars", "pandas"}
+    ask = f"import sys, model.worker; sys.exit(' '.join({heavy} & set(sys.modules)) or 0)"
+    subprocess.run([sys.executable, "-c", ask], check=True)
