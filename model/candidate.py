@@ -46,11 +46,13 @@ class Champion:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A calibrated network. `quantiles_min` (n, 3) answers the `test` trips, none of which it has learnt from;
-    `above` and `below` are the miss shares to expect in each hour of the week. `how` tells the way in words."""
+    """A calibrated network. `quantiles_min` (n, 3) answers the `test` trips, none of which it has learnt from; a rival
+    may learn from the `past` before them. `above` and `below` are the miss shares to expect in each hour of the week.
+    `how` tells the way in words."""
 
     network: DurationNetwork
     scope: Scope
+    past: Trips
     test: Trips
     quantiles_min: np.ndarray
     heuristic_min: np.ndarray
@@ -121,6 +123,7 @@ def afresh(
     return Candidate(
         network,
         scope(windows.train),
+        snapshot.trips.take(slice(0, len(snapshot.trips) - len(windows.test))),
         windows.test,
         quantiles,
         heuristic,
@@ -141,6 +144,7 @@ def correct(snapshot: Snapshot, champion: Champion, since: np.ndarray) -> Candid
     return Candidate(
         correction.corrected(),
         champion.manifest.scope,
+        snapshot.trips.take(before),
         rows,
         quantiles,
         Heuristic.fit(snapshot.trips.take(before)).predict(rows),

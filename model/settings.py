@@ -17,6 +17,7 @@ class Settings(Addresses):
     # threads gives the same bytes.
     model_threads: int = 1
     model_device: Literal["auto", "cpu", "cuda"] = "auto"
+    model_peer: bool = False  # LightGBM beside the candidate in the evidence: a training takes about twice as long
     training_nice: int = 10  # a training under the worker yields to the live system
 
     @property

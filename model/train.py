@@ -28,7 +28,7 @@ from contracts import requirements
 from contracts.bundle import BundleRefused, BundleReleased, Evidence, Manifest
 from contracts.problems import TandemError
 from contracts.trips import fingerprint
-from model import gate, verdicts
+from model import gate, peer, verdicts
 from model.bundle import golden_trips, seal, typical_trip
 from model.candidate import NotEnoughTruth, propose
 from model.datasheet import data_sheet
@@ -82,6 +82,8 @@ def train(
         onnx_file = Path(workshop) / "model.onnx"
         difference = export(candidate.network, onnx_file, probe(snapshot.trips.take(NEWEST).inputs))
         rivals = {"champion": predict(champion.network, candidate.test.inputs)} if champion else {}
+        if settings.model_peer:
+            rivals["LightGBM"] = peer.quantiles_min(candidate.past, candidate.test, seed, settings.model_threads)
         found = gather(candidate, rivals, onnx_file, zone, training_s, difference)
 
         def manifest(version: str) -> Manifest:
