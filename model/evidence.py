@@ -21,7 +21,7 @@ from model.network import predict
 from model.slices import labels
 
 TESTED_TRIPS = 500  # for behaviour
-STRETCHES = np.arange(0.0, 3.05, 0.1)  # of the gap from p50 to p90: from every other trip late to hardly any
+STRETCHES = np.arange(0.0, 2.025, 0.05)  # of the gap from p50 to p90: from every other trip late to hardly any
 OFF = 0.1  # how far planned distances are off when they are noisy
 
 
