@@ -8,8 +8,9 @@ from math import factorial
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
-from contracts.estimates import MOST_EXPLAINED, REASON_GROUPS, Explanation
+from contracts.estimates import MOST_EXPLAINED, REASON_GROUPS, Estimate, Explanation
 from contracts.trips import MODEL_INPUTS, VEHICLES
 from serving.bundles import LoadedBundle, Unexplained, load
 from serving.explanation import COALITIONS, WEIGHTS, members, weights
@@ -57,6 +58,14 @@ def bundle(tmp_path_factory) -> LoadedBundle:
 
 def test_every_model_input_is_in_exactly_one_group():
     assert sorted(name for names in REASON_GROUPS.values() for name in names) == sorted(it.name for it in MODEL_INPUTS)
+
+
+def test_where_there_is_no_estimate_there_is_none_to_explain():
+    told = Explanation(typical_min=20, reasons=[])
+    with pytest.raises(ValidationError, match="an explanation of no estimate"):
+        Estimate(
+            estimate_id="e", trip_id="t", bundle_version="1", status="out_of_scope", reason="far", explanation=told
+        )
 
 
 def test_what_groups_add_on_their_own_is_what_they_get():
