@@ -7,7 +7,7 @@ READY := .venv/.ready
 export PYTHON TORCH_INDEX
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop incident kill test test-loop test-browser test-postgres loadtest contracts prove benchmark-model requirements exports rebuild mlflow check lint types clean lock fresh compose-env
+.PHONY: help setup run stop incident kill test test-loop test-browser test-postgres loadtest contracts prove benchmark-model requirements exports rebuild mlflow feasible feasible-review data-value check lint types clean lock fresh compose-env
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,15 @@ mlflow: $(READY)  ## MLflow's pages for this machine alone: runs, plots, bundles
 	@echo "http://127.0.0.1:$(or $(PORT),5000)   (Ctrl-C ends it)"
 	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server \
 		--backend-store-uri sqlite:///$(abspath $(or $(TANDEM_VAR),var))/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1
+
+feasible: $(READY)  ## could the model keep a limit? REQ=loss-against-heuristic [LIMIT=0.8] [MINUTES=5]
+	@$(BIN)/python -m model.feasible --requirement $(or $(REQ),$(error REQ is not set, try: make feasible REQ=loss-against-heuristic)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(MINUTES),--minutes $(MINUTES))
+
+feasible-review: $(READY)  ## what such forecasts were worth: each against the trainings that came later
+	@$(BIN)/python -m model.feasible --review
+
+data-value: $(READY)  ## what each source of data is worth: the loss without it [MINUTES=5]
+	@$(BIN)/python -m model.data_value $(if $(MINUTES),--minutes $(MINUTES))
 
 check: lint types  ## lint, types, every test, the slow ones included, the proof of the checks
 	@$(BIN)/python -m tests.contracts.publish --check

@@ -1,0 +1,175 @@
+"""Trials for a learning curve: trainings on growing shares of a snapshot's training rows, judged on the same trips."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress, TaskID
+
+from contracts.problems import TandemError
+from contracts.requirements import Requirement, Requirements
+from contracts.trips import Wire
+from model.candidate import Candidate, afresh
+from model.evaluation import Bootstrap, Results
+from model.fit import EPOCHS, FEWEST_STEPS, SMALLEST_BATCH
+from model.snapshot import HELD_OUT, Snapshot, split
+
+SIZES, SMALLEST = 5, 1 / 8  # of data, and the smallest as a share of the training rows
+SEEDS = 5  # trainings on each size, while there is time
+
+
+class NotEnoughGroups(TandemError):
+    """No zone group has enough held-out trips to say how it fares."""
+
+
+class TrainedOn(Wire):
+    """One training on a share of the rows: what it measured of the metric on the held-out trips, its loss and the
+    heuristic's in minutes, and how long it took."""
+
+    rows: int
+    seed: int
+    measured: float
+    loss_min: float
+    heuristic_loss_min: float
+    training_s: float
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training: what it measured, and on resampled held-out trips, shape (draws, 1), the same; or, where the metric
+    is a ratio, what stands above and below its line, shape (draws, 2)."""
+
+    told: TrainedOn
+    resampled: np.ndarray
+
+    @property
+    def parts(self) -> np.ndarray:
+        """What was measured, as `resampled` holds it."""
+        told = self.told
+        return np.array([told.measured] if self.resampled.shape[1] == 1 else [told.loss_min, told.heuristic_loss_min])
+
+
+@dataclass(frozen=True)
+class Share:
+    """A snapshot that lacks some of its training rows and has the same calibration and test windows; `held_out` is the
+    share by which `split` finds them."""
+
+    snapshot: Snapshot
+    rows: int
+    held_out: float
+
+
+def with_rows(snapshot: Snapshot, rows: int, seed: int) -> Share:
+    """The snapshot with `rows` of its training rows, drawn by chance from all of their time: the newest few days alone
+    would have seen no Sunday, and what that costs is not what few rows cost."""
+    trips, all_rows = snapshot.trips, len(split(snapshot.trips).train)
+    chosen = np.sort(np.random.default_rng(seed).choice(all_rows, rows, replace=False))
+    left = trips.take(np.concatenate([chosen, np.arange(all_rows, len(trips))]))
+    return Share(replace(snapshot, trips=left), rows, (int(len(trips) * HELD_OUT) + 0.5) / len(left))
+
+
+def sizes(all_rows: int, least: int) -> list[int]:
+    """Numbers of training rows to try, the largest first, none below `least`; each so many times the next one.
+
+    A training takes `FEWEST_STEPS` however few its rows: below a size it sees each row more often than it would see
+    those of all, and learns them by heart. What it then loses says nothing of larger ones, so we stay above that size,
+    or where all rows are hardly more, within a third of them.
+    """
+    same_recipe = FEWEST_STEPS * SMALLEST_BATCH / EPOCHS
+    smallest = max(SMALLEST * all_rows, min(same_recipe, all_rows / 3), least)
+    return np.geomspace(all_rows, smallest, SIZES).round().astype(int).tolist() if smallest < all_rows else [all_rows]
+
+
+def trials(
+    snapshot: Snapshot,
+    requirement: Requirement,
+    record: Requirements,
+    minutes: float,
+    console: Console,
+    now: Callable[[], float] = time.monotonic,
+) -> list[Trial]:
+    """Train on every size, the largest first, with one seed after the other. No training starts after `minutes`, or
+    where it is known to take longer than what is left of them; the first one always runs."""
+    all_rows, ends = len(split(snapshot.trips).train), now() + 60 * minutes
+    least = record["rows-per-week"].floor - (len(snapshot.trips) - all_rows)  # else `split` refuses the share
+    tried = sizes(all_rows, math.ceil(least))
+    planned = [(seed, rows) for seed in range(1, SEEDS + 1) for rows in tried]
+    took: dict[int, float] = {}
+    found: list[Trial] = []
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("", total=len(planned))
+        for number, (seed, rows) in enumerate(planned):
+            if found and now() + took.get(rows, 0) > ends:
+                continue
+            progress.update(task, description=f"{rows:,} rows, seed {seed}")
+            share, began = with_rows(snapshot, rows, seed), now()
+            candidate = afresh(share.snapshot, seed, bar(progress, task, number), share.held_out)
+            took[rows] = now() - began
+            found.append(trial(candidate, rows, seed, took[rows], requirement, record.policy.group_outcomes))
+    return found
+
+
+def bar(progress: Progress, task: TaskID, number: int) -> Callable[[float], None]:
+    """Moves a task's bar as one training, after `number` others, tells the share of it that is done."""
+    return lambda share: progress.update(task, completed=number + share)
+
+
+def trial(
+    candidate: Candidate, rows: int, seed: int, training_s: float, requirement: Requirement, group_outcomes: int
+) -> Trial:
+    """What a training measured of the requirement's metric; of zone groups, the one furthest from the middle of the
+    limits. Raises `NotEnoughGroups` where it is about groups and none has `group_outcomes` held-out trips."""
+    results = Results.of(candidate.test, candidate.quantiles_min, candidate.heuristic_min)
+    one, group = np.ones(len(candidate.test)), candidate.test.group
+    told = partial(
+        TrainedOn,
+        rows=rows,
+        seed=seed,
+        loss_min=float(results.loss_min.mean()),
+        heuristic_loss_min=float(results.heuristic_loss_min.mean()),
+        training_s=training_s,
+    )
+    match requirement.metric:
+        case "training_s":
+            return Trial(told(measured=training_s), np.full((len(results.sure.draws), 1), training_s))
+        case "pinball_ratio":
+            ratio = float(results.loss_min.sum() / results.heuristic_loss_min.sum())
+            parts = [resample(results.sure, loss, one)[1] for loss in (results.loss_min, results.heuristic_loss_min)]
+            return Trial(told(measured=ratio), np.array(parts).T)
+        case "coverage_p90":
+            kept = 1.0 - results.late
+        case _:
+            kept = 1.0 - (results.late | results.early)
+    slices = [one]
+    if by_group(requirement):
+        slices = [here * one for name in np.unique(group) if (here := group == name).sum() >= group_outcomes]
+    if not slices:
+        raise NotEnoughGroups(
+            f"{requirement.id}: no zone group has {group_outcomes} of the {len(candidate.test):,} held-out trips: "
+            "collect more trips"
+        )
+    shares, drawn = zip(*(resample(results.sure, here * kept, here) for here in slices), strict=True)
+    middle = (requirement.floor + requirement.ceiling) / 2
+    resampled = np.array(drawn)
+    worst = np.nan_to_num(np.abs(resampled - middle)).argmax(0)
+    furthest = max(shares, key=lambda share: abs(share - middle))
+    return Trial(told(measured=furthest), resampled[worst, np.arange(len(worst))][:, None])
+
+
+def by_group(requirement: Requirement) -> bool:
+    """Whether a requirement is about each zone group on its own."""
+    return requirement.id.startswith("group-")
+
+
+def resample(sure: Bootstrap, above: np.ndarray, below: np.ndarray) -> tuple[float, np.ndarray]:
+    """The sum of `above` over the sum of `below`, both by trip, shape (n,), and the same on resampled trips."""
+    upper, lower = (np.bincount(sure.block, values, sure.count) for values in (above, below))
+    with np.errstate(invalid="ignore"):  # a draw of blocks without such a trip says nothing
+        drawn: np.ndarray = (sure.draws @ upper) / (sure.draws @ lower)
+    return float(upper.sum() / lower.sum()), drawn
