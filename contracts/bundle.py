@@ -26,6 +26,7 @@ CHECKSUMS = "SHA256SUMS"
 OUTPUT = "quantiles_min"
 FINGERPRINT_KEY = "contract_fingerprint"
 GOLDEN_TOLERANCE_MIN = 0.01
+REBUILD_TOLERANCE = 0.03  # of the golden trips' quantiles, in the mean: what a bundle rebuilt elsewhere may differ by
 
 
 class BundleError(TandemError):
