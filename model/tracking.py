@@ -43,7 +43,11 @@ def _run(client: MlflowClient, snapshot: Snapshot, candidate: Candidate, evidenc
 
     artifacts = folder.parent.parent.absolute() / "mlflow-artifacts"
     experiment = client.get_experiment_by_name(MODEL_NAME)
-    number = experiment.experiment_id if experiment else client.create_experiment(MODEL_NAME, artifacts.as_uri())
+    if experiment is None:
+        kind = {"mlflow.experimentKind": "custom_model_development"}  # which pages MLflow shows first
+        number = client.create_experiment(MODEL_NAME, artifacts.as_uri(), kind)
+    else:
+        number = experiment.experiment_id
     run_id = str(client.create_run(number, run_name=folder.name).info.run_id)
     manifest = Manifest.model_validate_json((folder / "bundle.json").read_bytes())
     now = int(folder.stat().st_mtime * 1000)
@@ -52,7 +56,11 @@ def _run(client: MlflowClient, snapshot: Snapshot, candidate: Candidate, evidenc
         run_id,
         metrics=[*(Metric(name, value, now, 0) for name, value in measured(evidence).items()), *curve],
         params=[Param(name, value) for name, value in parameters(manifest, snapshot, candidate).items()],
-        tags=[RunTag("mlflow.note.content", f"{candidate.how}. Card: artifact `bundle/card.md`.")],
+        tags=[
+            RunTag("mlflow.note.content", f"{candidate.how}. Card: artifact `bundle/card.md`."),
+            RunTag("mlflow.source.name", "model.train"),
+            RunTag("mlflow.source.git.commit", manifest.lineage.code_revision),
+        ],
     )
     client.log_artifacts(run_id, str(folder), "bundle")
     with tempfile.TemporaryDirectory() as drawn:
@@ -84,7 +92,7 @@ def parameters(manifest: Manifest, snapshot: Snapshot, candidate: Candidate) -> 
 
 
 def measured(evidence: Evidence) -> dict[str, float]:
-    """The evidence's figures; those of the ladder by model, of coverage by zone group."""
+    """The evidence's figures; those of the ladder by model."""
     overall, runtime = evidence.overall, evidence.runtime
     found = {
         "pinball_min": overall.pinball_min,
@@ -97,7 +105,6 @@ def measured(evidence: Evidence) -> dict[str, float]:
         "behaviour_failures": sum(not item.passed for item in evidence.behaviour),
     }
     found |= {f"ladder_min/{_plain(name)}": loss for name, loss in evidence.ladder.items()}
-    found |= {f"coverage_p90_by_group/{_plain(name)}": item.coverage_p90 for name, item in evidence.zone_groups.items()}
     if evidence.noisy_distance_ratio is not None:
         found["noisy_distance_ratio"] = evidence.noisy_distance_ratio
     if runtime is not None:

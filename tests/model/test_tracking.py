@@ -91,10 +91,9 @@ def test_parameters_are_enough_to_find_and_repeat_a_training(trained):
     assert told["threads"] == str(trained.settings.model_threads)
 
 
-def test_figures_bear_any_name_of_a_zone_group(trained):
-    evidence = trained.release.evidence
-    odd = evidence.model_copy(update={"zone_groups": {"Mills / east (new)": evidence.zone_groups["Mills"]}})
-    assert measured(odd)["coverage_p90_by_group/Mills - east -new-"] == evidence.zone_groups["Mills"].coverage_p90
+def test_figures_bear_any_name_of_a_rival(trained):
+    odd = trained.release.evidence.model_copy(update={"ladder": {"zone pair / hour (new)": 1.5}})
+    assert measured(odd)["ladder_min/zone pair - hour -new-"] == 1.5
 
 
 def test_a_failing_mlflow_is_reported_and_loses_nothing(trained, caplog):
