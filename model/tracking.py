@@ -43,11 +43,7 @@ def _run(client: MlflowClient, snapshot: Snapshot, candidate: Candidate, evidenc
 
     artifacts = folder.parent.parent.absolute() / "mlflow-artifacts"
     experiment = client.get_experiment_by_name(MODEL_NAME)
-    if experiment is None:
-        kind = {"mlflow.experimentKind": "custom_model_development"}  # which pages MLflow shows first
-        number = client.create_experiment(MODEL_NAME, artifacts.as_uri(), kind)
-    else:
-        number = experiment.experiment_id
+    number = experiment.experiment_id if experiment else client.create_experiment(MODEL_NAME, artifacts.as_uri())
     run_id = str(client.create_run(number, run_name=folder.name).info.run_id)
     manifest = Manifest.model_validate_json((folder / "bundle.json").read_bytes())
     now = int(folder.stat().st_mtime * 1000)
