@@ -60,7 +60,7 @@ def _index(manifest: Manifest, evidence: Evidence) -> Iterator[str]:
         "metrics": [{"type": name, "value": round(value, 4)} for name, value in metrics.items()],
     }
     index = [{"name": manifest.version, "results": [result]}]
-    yield from ("---", "library_name: onnx", "license: mit", f"model-index: {json.dumps(index)}", "---", "")
+    yield from ("---", "library_name: onnx", "license: mit", f"model-index: {json.dumps(index)}", "", "---", "")
 
 
 def _details(manifest: Manifest) -> Iterator[str]:
@@ -72,10 +72,9 @@ def _details(manifest: Manifest) -> Iterator[str]:
     yield f"- Code {lineage.code_revision}, snapshot {lineage.snapshot_digest[:16]}, seed {lineage.seed};"
     yield f"  contract {manifest.contract_fingerprint[:16]}. `make rebuild BUNDLE={manifest.version}` makes it again."
     yield f"- {_named(lineage.libraries)}; {lineage.machine or 'machine not told'}; threads: {lineage.threads}."
-    if lineage.champion_version:
-        did = f"corrected {lineage.parent_version}" if lineage.parent_version else "trained afresh"
-        at = f"{lineage.change_at:%Y-%m-%d %H:%M}" if lineage.change_at else "no known time"
-        yield f"- Champion then: {lineage.champion_version}. After a change at {at}: {did}."
+    did = f"corrects {lineage.parent_version}" if lineage.parent_version else "trained afresh"
+    why = f" after a change at {lineage.change_at:%Y-%m-%d %H:%M}" if lineage.change_at else ""
+    yield f"- Champion then: {lineage.champion_version or 'none'}; this one {did}{why}."
     yield ""
 
 

@@ -152,13 +152,11 @@ def rebuild(version: str, settings: Settings, console: Console) -> Drill:
         workshop.provide(settings)
         found = ingredients(lineage, lineage.code_revision if code != REPOSITORY else code_revision())
         console.print(f"training with {workshop.running_code()}")
-        edited = workshop.card_is_rendered(bundle)
+        if edited := workshop.fault_of_card(bundle):
+            raise CannotRebuild(edited)
         made = workshop.train(snapshot)
         same, off = digest(made) == digest(bundle / "model.onnx"), difference(bundle, manifest, made)
-    verdict = judge(same, off, found)
-    if edited:
-        verdict = Verdict(False, f"{edited}; {verdict.words}")
-    return Drill(version, found, same, off, verdict)
+    return Drill(version, found, same, off, judge(same, off, found))
 
 
 def table(drill: Drill) -> Table:

@@ -84,7 +84,7 @@ class Workshop:
             raise CannotRebuild(f"{', '.join(strangers)} would run, not the code in {self.code}: see PYTHONPATH")
         return files[0]
 
-    def card_is_rendered(self, bundle: Path) -> str:
+    def fault_of_card(self, bundle: Path) -> str:
         """What is wrong with a bundle's card in the eyes of the code that made it; empty when nothing is."""
         return self._run("-m", "model.card", str(bundle), fail=False).stderr.strip()
 

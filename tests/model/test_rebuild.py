@@ -312,6 +312,13 @@ def test_a_broken_seal_ends_the_drill_before_any_training(trained, place, capsys
     assert "checksum differs" in drilled(trained, place, capsys)
 
 
+def test_an_edited_card_ends_the_drill_before_any_training_though_sealed_anew(trained, place, capsys):
+    folder = place / "bundles" / trained.release.version
+    (folder / "card.md").write_text((folder / "card.md").read_text().replace("not a guarantee", "a guarantee"))
+    write_checksums(folder)
+    assert "never edit it" in drilled(trained, place, capsys)
+
+
 def test_a_lineage_from_before_the_drill_says_so(trained, place, capsys):
     with_lineage(place / "bundles" / trained.release.version, "v9-old", threads=None)
     assert main(["--bundle", "v9-old", "--reports", str(place / "reports")]) == 2
