@@ -66,7 +66,7 @@ def words(found: Forecast, requirement: Requirement) -> Iterator[str]:
 
 def _rows_needed(found: Forecast) -> str:
     if found.rows_at_limit is None:
-        return "Coverage is calibrated: more rows do not move it, they narrow what chance makes of it."
+        return "Coverage is calibrated on rows of its own: more training rows do not move it, more days steady it."
     low, middle, high = (_round(rows) for rows in found.rows_at_limit)
     if found.asymptote is None:
         return f"It grows with the rows: up to {middle} training rows it keeps the limit (95%: {low} to {high})."

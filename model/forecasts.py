@@ -7,7 +7,8 @@ Verdicts rest on resampled curves (`learning_curve.draw`), as a share of them:
     unlikely      what lies between
 Loss follows a power law of the rows, the model's as well as the heuristic's. Coverage does not: it is calibrated on
 rows of its own, so what is asked is whether one more training on about today's rows would keep the limit, by the spread
-over seeds and held-out days. Training time is laid on a straight line, and likewise judged at today's rows.
+over seeds and over the days that calibrate and test. Training time is laid on a straight line, and likewise judged at
+today's rows.
 
 Every forecast takes the city of tomorrow for that of the snapshot; what a new season or a closed bridge does to a loss
 no learning curve can see.
@@ -18,6 +19,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -29,10 +31,10 @@ from contracts.problems import TandemError
 from contracts.requirements import Requirement, Requirements
 from contracts.trips import Instant, Wire
 from model.evaluation import Bootstrap
-from model.learning_curve import FALLING, FLAT, LINEAR, PARAMETERS, Outlook, draw
+from model.learning_curve import FALLING, FLAT, LINEAR, PARAMETERS, Outlook, draw, furthest, ratio
 from model.lineage import code_revision
 from model.snapshot import Snapshot, split
-from model.trials import TrainedOn, Trial, by_group
+from model.trials import TrainedOn, Trial, by_group, middle_of
 
 Verdict = Literal["achievable", "unlikely", "out of reach"]
 EXPONENTS = {"pinball_ratio": FALLING, "coverage_p90": FLAT, "coverage_band": FLAT, "training_s": LINEAR}
@@ -67,10 +69,10 @@ class Expected(Wire):
 class Forecast(Wire):
     """One answer. Limits are those asked for; `rows` are training rows, `trips` the snapshot's delivered trips.
 
-    `curves` holds a, b and the exponent of `a + b * rows**exponent`: of the metric, or where that is a ratio of what
-    stands above its line and of what stands below. `asymptote` is the 95% interval of what ever more rows come to.
-    `rows_at_limit` is low, middle and high of the rows from which on a loss keeps the limit, or up to which training
-    time does; None stands for no number of rows. `today` is what one more training on `rows` rows would measure.
+    `curves` holds a, b and the exponent of `a + b * rows**exponent` for each part that the metric is made of;
+    `asymptote` is the 95% interval of what ever more rows come to. `rows_at_limit` is low, middle and high of the rows
+    from which on a loss keeps the limit, or up to which training time does; None stands for no number of rows. `today`
+    is what one more training on `rows` rows would measure.
     `sure` is the share of resampled curves that keep the limit within reach, `possible` of those that ever keep it.
     """
 
@@ -141,30 +143,23 @@ def forecast(requirement: Requirement, trials: Sequence[Trial], snapshot: Snapsh
     """What these trainings say of the requirement. Raises `TooFewTrials`."""
     exponents, today = EXPONENTS[requirement.metric], max(item.told.rows for item in trials)
     telling = [item for item in trials if exponents != FLAT or item.told.rows >= today / 2]
-    rows = np.array([item.told.rows for item in telling], dtype=float)
-    sizes = np.unique(rows)
-    if len(sizes) <= PARAMETERS[exponents]:
+    smallest, sizes = min(item.told.rows for item in telling), len({item.told.rows for item in telling})
+    if sizes <= PARAMETERS[exponents]:
         raise TooFewTrials(
-            f"{len(trials)} trainings in {minutes:g} minutes on {len(sizes)} sizes of data; {requirement.id} takes "
+            f"{len(trials)} trainings in {minutes:g} minutes on {sizes} sizes of data; {requirement.id} takes "
             f"{PARAMETERS[exponents] + 1} sizes: give --minutes more, or a snapshot of more than "
             f"{len(snapshot.trips):,} trips"
         )
-    parts = zip(
-        np.array([item.parts for item in telling]).T, np.array([item.resampled for item in telling]).T, strict=True
-    )
-    drawn = [draw(rows, values, again, exponents, seed) for seed, (values, again) in enumerate(parts, 1)]
-    outlook, at_today = Outlook(*drawn), sizes[-1:]
-    again = outlook.at(at_today, again=True)[:, 0]
-    to_come = np.geomspace(sizes[0], HORIZON * today, STEPS).round()
+    outlook = _outlook(requirement, telling)
+    again = outlook.at(np.array([float(today)]), again=True)[:, 0]
+    to_come, ever = np.geomspace(smallest, HORIZON * today, STEPS).round(), np.geomspace(smallest, NEVER, 1000)
     told = np.quantile(outlook.at(to_come, again=True), INTERVAL, axis=0).T.tolist()
-    ever = np.geomspace(sizes[0], NEVER, 1000)
+    sure = possible = float(np.mean([requirement.passes(value) for value in again.tolist()]))
     kept = None
     if exponents == FALLING:
         kept = outlook.first_kept(requirement.ceiling, ever)
         sure, possible = float((kept <= REACH * today).mean()), float((kept < np.inf).mean())
-    else:
-        sure = possible = float(np.mean([requirement.passes(value) for value in again.tolist()]))
-    if exponents == LINEAR:
+    elif exponents == LINEAR:
         kept = outlook.last_kept(requirement.ceiling, ever)
     test = split(snapshot.trips).test
     blocks = Bootstrap(test.requested_at)
@@ -187,7 +182,7 @@ def forecast(requirement: Requirement, trials: Sequence[Trial], snapshot: Snapsh
         at=datetime.now(UTC),
         minutes=minutes,
         trials=[item.told for item in trials],
-        curves=[(float(one.best.a[0]), float(one.best.b[0]), float(one.best.exponent[0])) for one in drawn],
+        curves=[(float(one.best.a[0]), float(one.best.b[0]), float(one.best.exponent[0])) for one in outlook.parts],
         measured=float(np.mean([item.told.measured for item in trials if item.told.rows == today])),
         today=_bounds(again),
         asymptote=_bounds(outlook.at(ever[-1:])[:, 0]) if exponents == FALLING else None,
@@ -200,6 +195,19 @@ def forecast(requirement: Requirement, trials: Sequence[Trial], snapshot: Snapsh
             for size, (low, middle, high) in zip(to_come, told, strict=True)
         ],
     )
+
+
+def _outlook(requirement: Requirement, trials: Sequence[Trial]) -> Outlook:
+    exponents = EXPONENTS[requirement.metric]
+    rows = np.array([item.told.rows for item in trials], dtype=float)
+    measured, resampled = np.array([item.parts for item in trials]), np.array([item.resampled for item in trials])
+    parts = [
+        draw(rows, measured[:, part], resampled[:, :, part].T, exponents, seed=part)
+        for part in range(measured.shape[1])
+    ]
+    if exponents == FALLING:
+        return Outlook(parts, ratio)
+    return Outlook(parts, partial(furthest, middle_of(requirement) if exponents == FLAT else 0.0))
 
 
 def verdict(sure: float, possible: float) -> Verdict:

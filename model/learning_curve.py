@@ -7,6 +7,7 @@ some size the law does not hold yet: see `trials.sizes`.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,21 +76,33 @@ class Drawn:
     stray: np.ndarray
 
 
+def ratio(parts: np.ndarray) -> np.ndarray:
+    """The first part over the second: shape (2, draws, n) to (draws, n)."""
+    found: np.ndarray = parts[0] / parts[1]
+    return found
+
+
+def furthest(middle: float, parts: np.ndarray) -> np.ndarray:
+    """The part that lies furthest from `middle`, above or below: shape (parts, draws, n) to (draws, n).
+
+    >>> furthest(0.9, np.array([[[0.85, 0.91]], [[0.93, 0.88]]])).tolist()
+    [[0.85, 0.88]]
+    """
+    found: np.ndarray = np.take_along_axis(parts, np.abs(parts - middle).argmax(0)[None], 0)[0]
+    return found
+
+
 @dataclass(frozen=True)
 class Outlook:
-    """A figure over rows: a curve, or one curve over another."""
+    """A figure over rows, made of one drawn curve or of several: `figure` takes (parts, draws, n) to (draws, n)."""
 
-    above: Drawn
-    below: Drawn | None = None
+    parts: Sequence[Drawn]
+    figure: Callable[[np.ndarray], np.ndarray]
 
     def at(self, rows: np.ndarray, *, again: bool = False) -> np.ndarray:
         """The figure in each draw: (n,) rows to (draws, n). `again`: as one later training would measure it, with a
         seed and held-out trips of its own."""
-        above, *below = (
-            part.curves.at(rows) + again * part.stray[:, None] for part in (self.above, self.below) if part is not None
-        )
-        found: np.ndarray = above / below[0] if below else above
-        return found
+        return self.figure(np.array([part.curves.at(rows) + again * part.stray[:, None] for part in self.parts]))
 
     def first_kept(self, at_most: float, rows: np.ndarray) -> np.ndarray:
         """The least of these rising numbers of rows at which each draw is at most so much, (draws,); else infinite."""

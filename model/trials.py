@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 
 import numpy as np
 from rich.console import Console
@@ -42,17 +41,13 @@ class TrainedOn(Wire):
 
 @dataclass(frozen=True)
 class Trial:
-    """One training: what it measured, and on resampled held-out trips, shape (draws, 1), the same; or, where the metric
-    is a ratio, what stands above and below its line, shape (draws, 2)."""
+    """One training, and what its metric is made of: `parts` as measured, shape (parts,), and `resampled`, (draws,
+    parts), as other held-out trips would have had it. A ratio's parts are what stands above and below its line, those
+    of a metric of zone groups the groups; any other metric is its own only part."""
 
     told: TrainedOn
+    parts: np.ndarray
     resampled: np.ndarray
-
-    @property
-    def parts(self) -> np.ndarray:
-        """What was measured, as `resampled` holds it."""
-        told = self.told
-        return np.array([told.measured] if self.resampled.shape[1] == 1 else [told.loss_min, told.heuristic_loss_min])
 
 
 @dataclass(frozen=True)
@@ -97,7 +92,8 @@ def trials(
     """Train on every size, the largest first, with one seed after the other. No training starts after `minutes`, or
     where it is known to take longer than what is left of them; the first one always runs."""
     all_rows, ends = len(split(snapshot.trips).train), now() + 60 * minutes
-    least = record["rows-per-week"].floor - (len(snapshot.trips) - all_rows)  # else `split` refuses the share
+    unlearnt = len(snapshot.trips) - all_rows
+    least = record["rows-per-week"].floor - unlearnt  # else `split` refuses the share
     tried = sizes(all_rows, math.ceil(least))
     planned = [(seed, rows) for seed in range(1, SEEDS + 1) for rows in tried]
     took: dict[int, float] = {}
@@ -111,7 +107,7 @@ def trials(
             share, began = with_rows(snapshot, rows, seed), now()
             candidate = afresh(share.snapshot, seed, bar(progress, task, number), share.held_out)
             took[rows] = now() - began
-            found.append(trial(candidate, rows, seed, took[rows], requirement, record.policy.group_outcomes))
+            found.append(trial(candidate, rows, seed, took[rows], unlearnt, requirement, record.policy.group_outcomes))
     return found
 
 
@@ -121,27 +117,46 @@ def bar(progress: Progress, task: TaskID, number: int) -> Callable[[float], None
 
 
 def trial(
-    candidate: Candidate, rows: int, seed: int, training_s: float, requirement: Requirement, group_outcomes: int
+    candidate: Candidate,
+    rows: int,
+    seed: int,
+    training_s: float,
+    unlearnt: int,
+    requirement: Requirement,
+    group_outcomes: int,
 ) -> Trial:
     """What a training measured of the requirement's metric; of zone groups, the one furthest from the middle of the
-    limits. Raises `NotEnoughGroups` where it is about groups and none has `group_outcomes` held-out trips."""
+    limits. `unlearnt` rows calibrated and tested. Raises `NotEnoughGroups` where it is about groups and none has
+    `group_outcomes` held-out trips.
+
+    Coverage depends on the days that calibrated as on those that tested, and we hold both against later days: what
+    resampled test days do to it counts sqrt(1 + test rows / calibration rows) times.
+    """
     results = Results.of(candidate.test, candidate.quantiles_min, candidate.heuristic_min)
-    one, group = np.ones(len(candidate.test)), candidate.test.group
-    told = partial(
-        TrainedOn,
-        rows=rows,
-        seed=seed,
-        loss_min=float(results.loss_min.mean()),
-        heuristic_loss_min=float(results.heuristic_loss_min.mean()),
-        training_s=training_s,
-    )
+    tested, group = len(candidate.test), candidate.test.group
+    one = np.ones(tested)
+
+    def told(measured: float, parts: Sequence[float], resampled: Sequence[np.ndarray]) -> Trial:
+        loss_min, heuristic_loss_min = float(results.loss_min.mean()), float(results.heuristic_loss_min.mean())
+        found = TrainedOn(
+            rows=rows,
+            seed=seed,
+            measured=measured,
+            loss_min=loss_min,
+            heuristic_loss_min=heuristic_loss_min,
+            training_s=training_s,
+        )
+        return Trial(found, np.array(parts), np.array(resampled).T)
+
     match requirement.metric:
         case "training_s":
-            return Trial(told(measured=training_s), np.full((len(results.sure.draws), 1), training_s))
+            return told(training_s, [training_s], [np.full(len(results.sure.draws), training_s)])
         case "pinball_ratio":
-            ratio = float(results.loss_min.sum() / results.heuristic_loss_min.sum())
-            parts = [resample(results.sure, loss, one)[1] for loss in (results.loss_min, results.heuristic_loss_min)]
-            return Trial(told(measured=ratio), np.array(parts).T)
+            losses, drawn = zip(
+                *(resample(results.sure, loss, one) for loss in (results.loss_min, results.heuristic_loss_min)),
+                strict=True,
+            )
+            return told(losses[0] / losses[1], losses, drawn)
         case "coverage_p90":
             kept = 1.0 - results.late
         case _:
@@ -151,15 +166,17 @@ def trial(
         slices = [here * one for name in np.unique(group) if (here := group == name).sum() >= group_outcomes]
     if not slices:
         raise NotEnoughGroups(
-            f"{requirement.id}: no zone group has {group_outcomes} of the {len(candidate.test):,} held-out trips: "
-            "collect more trips"
+            f"{requirement.id}: no zone group has {group_outcomes} of the {tested:,} held-out trips: collect more trips"
         )
     shares, drawn = zip(*(resample(results.sure, here * kept, here) for here in slices), strict=True)
-    middle = (requirement.floor + requirement.ceiling) / 2
-    resampled = np.array(drawn)
-    worst = np.nan_to_num(np.abs(resampled - middle)).argmax(0)
-    furthest = max(shares, key=lambda share: abs(share - middle))
-    return Trial(told(measured=furthest), resampled[worst, np.arange(len(worst))][:, None])
+    both = math.sqrt(1 + tested / (unlearnt - tested))
+    again = [share + both * np.nan_to_num(other - share) for share, other in zip(shares, drawn, strict=True)]
+    return told(max(shares, key=lambda share: abs(share - middle_of(requirement))), shares, again)
+
+
+def middle_of(requirement: Requirement) -> float:
+    """The middle of a requirement's two limits."""
+    return (requirement.floor + requirement.ceiling) / 2
 
 
 def by_group(requirement: Requirement) -> bool:
