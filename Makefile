@@ -67,7 +67,7 @@ rebuild: $(READY)  ## train a released bundle again from its lineage, and compar
 mlflow: $(READY)  ## MLflow's pages for this machine alone: runs, plots, bundles, who serves; PORT=5001 for another port
 	@echo "http://127.0.0.1:$(or $(PORT),5000)/#/experiments?workflowType=machine_learning   (Ctrl-C ends it)"
 	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server \
-		--backend-store-uri sqlite:///$(abspath $(or $(TANDEM_VAR),var))/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1
+		--backend-store-uri sqlite:///$(abspath $(or $(TANDEM_VAR),var))/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1 --uvicorn-opts "--log-level critical"
 
 feasible: $(READY)  ## could the model keep a limit? REQ=loss-against-heuristic [LIMIT=0.8] [MINUTES=5]
 	@$(BIN)/python -m model.feasible --requirement $(or $(REQ),$(error REQ is not set, try: make feasible REQ=loss-against-heuristic)) $(if $(LIMIT),--limit $(LIMIT)) $(if $(MINUTES),--minutes $(MINUTES))
