@@ -70,7 +70,7 @@ def test_promising_more_is_late_less_and_p90_is_among_the_levels(trained):
     assert all(near.promised_min < far.promised_min for near, far in pairwise(levels))
     assert all(near.late_share >= far.late_share for near, far in pairwise(levels))
     assert levels[0].late_share == pytest.approx(0.5, abs=0.05)
-    assert levels[-1].late_share < 0.02
+    assert levels[-1].late_share < 0.05
     (p90,) = (level for level in levels if level.stretch == 1)
     assert p90.late_share == pytest.approx(1 - evidence.overall.coverage_p90, abs=1e-9)
 
