@@ -91,14 +91,14 @@ def quick_tail(training: Training) -> None:
 
 
 def biased_zone_group(training: Training) -> None:
-    """In the newest weeks one zone group's trips take a twelfth longer, all others a little less."""
-    training.change(training.newest & of_the_group(), 1.08)
-    training.change(training.newest & ~of_the_group(), 0.985)
+    """In the newest weeks one zone group's trips take an eighth longer, all others a little less."""
+    training.change(training.newest & of_the_group(), 1.13)
+    training.change(training.newest & ~of_the_group(), 0.97)
 
 
 def quick_zone_group(training: Training) -> None:
     """In the newest weeks one zone group's trips are often over in no time."""
-    training.change(training.newest & of_the_group(), 0.3, share=0.11)
+    training.change(training.newest & of_the_group(), 0.3, share=0.18)
 
 
 def shuffled_labels(training: Training) -> None:
@@ -169,7 +169,7 @@ SABOTEURS: dict[str, Saboteur[Training]] = {
     "quick-tail": Saboteur("coverage-band", quick_tail, frozenset({"group-coverage-band"})),
     "biased-zone-group": Saboteur("group-coverage-p90", biased_zone_group, frozenset({"group-coverage-band"})),
     "quick-zone-group": Saboteur("group-coverage-band", quick_zone_group, frozenset({"coverage-band"})),
-    "shuffled-labels": Saboteur("loss-against-heuristic", shuffled_labels),
+    "shuffled-labels": Saboteur("loss-against-heuristic", shuffled_labels, frozenset({"behaviour-failures"})),
     "all-is-weather": Saboteur("loss-without-weather", all_is_weather),
     "stopped-training": Saboteur("training-time", stopped_training, outlasts_a_limit=True),
     "endless-group-name": Saboteur("bundle-size", endless_group_name),
