@@ -18,6 +18,7 @@ def past_and_test(trained) -> tuple[Trips, Trips]:
     return trained.snapshot.trips.take(slice(0, len(trained.snapshot.trips) - len(test))), test
 
 
+@pytest.mark.slow
 def test_lightgbm_beats_the_heuristic_and_is_near_the_model(trained):
     pytest.importorskip("lightgbm", reason="LightGBM is for development: no part of the model team's own extra")
     past, test = past_and_test(trained)
@@ -29,6 +30,7 @@ def test_lightgbm_beats_the_heuristic_and_is_near_the_model(trained):
     assert 0.9 < loss / ladder["candidate"] < 1.2
 
 
+@pytest.mark.slow
 def test_it_learns_from_what_it_is_given(trained):
     pytest.importorskip("lightgbm", reason="LightGBM is for development: no part of the model team's own extra")
     past, test = past_and_test(trained)

@@ -96,6 +96,7 @@ def test_figures_bear_any_name_of_a_rival(trained):
     assert measured(odd)["ladder_min/zone pair - hour -new-"] == 1.5
 
 
+@pytest.mark.slow
 def test_a_failing_mlflow_is_reported_and_loses_nothing(trained, caplog):
     tell = trained.tell_mlflow
     type(tell)(tell.func, "sqlite:////proc/nowhere/mlflow.db", *tell.args[1:], **tell.keywords)()
