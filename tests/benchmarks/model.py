@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(f"[yellow]skipped[/] {name}: {reason}", highlight=False)
             continue
         show(part, console)
-        keep(part, f"python -m tests.benchmarks.model --part {name}{options}", asked.out)
+        command = f"python -m tests.benchmarks.model --part {name}{options}"
+        console.print(f"all this by: {command}", highlight=False)
+        keep(part, command, asked.out)
         missed += sum(item.state == "failed" for item in part.verdicts)
     console.print(f"figures: {asked.out / 'results.json'}; {missed} goals missed", highlight=False, soft_wrap=True)
     return 1 if missed else 0
