@@ -88,9 +88,9 @@ class LoadedBundle:
         answer: np.ndarray[Any, Any] = self.session.run([OUTPUT], feed)[0]
         return answer
 
-    def answer(self, trips: Sequence[TripRequest]) -> list[Said]:
-        """What the bundle says of each trip, in order, in one run of the graph. Never raises: a graph that throws or
-        answers no sound quantiles has misbehaved."""
+    def answer(self, trips: Sequence[TripRequest], limit_s: float | None = None) -> list[Said]:
+        """What the bundle says of each trip, in order, in one run of the graph. Never raises: a graph that throws,
+        answers no sound quantiles or takes longer than `limit_s` has misbehaved."""
         outside = [self.manifest.scope.reason_outside(trip, self.zone) for trip in trips]
         inside = [trip for trip, reason in zip(trips, outside, strict=True) if reason is None]
         said = iter(self._inside(inside) if inside else [])
