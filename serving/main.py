@@ -21,6 +21,7 @@ from serving.desk import EstimateDesk, Shadow
 from serving.edge import Edge
 from serving.journal import Journal
 from serving.metrics import Metrics
+from serving.protocol_v2 import protocol_v2_routes
 from serving.rollout import NotApplicable
 from serving.routes import estimate_routes, rollout_routes
 from serving.settings import Settings
@@ -45,10 +46,13 @@ def build(settings: Settings) -> FastAPI:
     bundles = RolloutFollower(conductor, settings.url("model"), "bundles", cursors)
     decisions = RolloutFollower(conductor, settings.url("monitoring"), "decisions", cursors)
 
+    def ready() -> str | None:
+        return None if "champion" in conductor.fleet.bundles else "no champion: wait for the first release"
+
     app = make_app(
         "serving",
         metrics.registry,
-        ready=lambda: None if "champion" in conductor.fleet.bundles else "no champion: wait for the first release",
+        ready,
         background={
             "journal": journal.run,
             "follow bundles": partial(bundles.follow, wait_s=settings.serving_feed_wait_s),
@@ -58,6 +62,7 @@ def build(settings: Settings) -> FastAPI:
     )
     app.include_router(estimate_routes(desk))
     app.include_router(rollout_routes(conductor, read_token(settings.tokens_file, "control")))
+    app.include_router(protocol_v2_routes(conductor, ready, metrics))
     app.include_router(feed_routes(estimates, rollout))
     app.add_middleware(Edge, metrics=metrics, largest_body_bytes=settings.serving_largest_body_bytes)
     return app
