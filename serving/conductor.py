@@ -6,7 +6,6 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from threading import Event as Flag
 from threading import RLock
 
@@ -26,13 +25,14 @@ from contracts.trips import Wire
 from serving.bundles import BundleRefused, LoadedBundle, load
 from serving.metrics import Metrics
 from serving.rollout import NotApplicable, Role, apply, command_of, fold, versions, without
+from serving.store import Store
 
 log = logging.getLogger(__name__)
 LOOK_AT_OTHERS_S = 0.25
 
 
-class NoBundlesFolder(TandemError):
-    """The rollout names bundles and the folder that should hold them is not there."""
+class StoreAway(TandemError):
+    """The rollout names bundles and the store that should hold them does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Conductor:
 
     store: FeedStore
     seals: Table
-    root: Path
+    bundles: Store
     clock: Clock
     metrics: Metrics
     fleet: Fleet = field(default_factory=Fleet)
@@ -71,14 +71,14 @@ class Conductor:
     _loaded: dict[str, LoadedBundle | BundleRefused] = field(default_factory=dict)
 
     def start(self) -> None:
-        """Rebuild the rollout from its log and load its bundles. Raises `NoBundlesFolder`."""
+        """Rebuild the rollout from its log and load its bundles. Raises `StoreAway`."""
         self._read_on()
-        before = fold(self._log)
-        if versions(before) and not self.root.is_dir():
-            raise NoBundlesFolder(f"{self.root} is not there, but {versions(before)} shall serve: mount or restore it")
-        with self.changing({version: self._seal(version) for version in versions(before).values()}) as tx:
+        serving = versions(fold(self._log)).values()
+        with self.changing({version: self._seal(version) for version in serving}) as tx:
             before = fold(self._log)
             refused = {version: it for version, it in self._loaded.items() if isinstance(it, BundleRefused)}
+            if away := [it for it in refused.values() if it.stage == "store"]:
+                raise StoreAway(f"{versions(before)} shall serve: {away[0]}")
             for version, why in refused.items():
                 self._reject(tx, version, why)
             after = without(before, refused)
@@ -194,7 +194,7 @@ class Conductor:
         found = self._loaded.get(version)
         if not isinstance(found, LoadedBundle):
             try:
-                found = load(self.root, version, seal)
+                found = load(self.bundles.fetch(version), version, seal)
             except BundleRefused as refused:
                 found = refused
             self._loaded[version] = found

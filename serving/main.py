@@ -22,11 +22,13 @@ from serving.desk import EstimateDesk
 from serving.edge import Edge
 from serving.engine import Engine, Shadow
 from serving.metrics import Metrics, Now
+from serving.protocol_v2 import protocol_v2_routes
 from serving.retention import forget
 from serving.rollout import NotApplicable
 from serving.routes import estimate_routes, rollout_routes
 from serving.settings import Settings
 from serving.shortcut import Shortcut
+from serving.store import open_store
 
 
 def build(settings: Settings) -> FastAPI:
@@ -39,7 +41,8 @@ def build(settings: Settings) -> FastAPI:
     clock = Clock.load(settings.clock_file)
     metrics = Metrics(requirements.load())
 
-    conductor = Conductor(rollout, seals, settings.bundles, clock, metrics)
+    bundle_store = open_store(settings.bundles_url, settings.bundles, settings.var / "serving" / "bundles")
+    conductor = Conductor(rollout, seals, bundle_store, clock, metrics)
     conductor.start()
     shadow = Shadow(settings.serving_shadow_budget_s, settings.serving_shadow_pause_s)
     engine = Engine(conductor, estimates, clock, metrics, shadow, settings.serving_longest_run_s)
@@ -67,7 +70,7 @@ def build(settings: Settings) -> FastAPI:
     app = make_app(
         "serving",
         metrics.registry,
-        ready=ready,
+        ready,
         background={
             "engine": engine.run,
             "watch the rollout": conductor.watch,
@@ -81,6 +84,7 @@ def build(settings: Settings) -> FastAPI:
     )
     app.include_router(estimate_routes(desk))
     app.include_router(rollout_routes(conductor, read_token(settings.tokens_file, "control")))
+    app.include_router(protocol_v2_routes(conductor, ready, metrics, settings.serving_longest_run_s))
     app.include_router(feed_routes(estimates, rollout))
     app.add_middleware(Edge, metrics=metrics, largest_body_bytes=largest_body)
     app.add_middleware(Shortcut, desk=desk, metrics=metrics, largest_body_bytes=largest_body)

@@ -36,6 +36,12 @@ class Metrics:
             ["status"],
             registry=registry,
         )
+        self.inferred = Counter(
+            "tandem_inferred_rows_total",
+            "Rows asked of a bundle over the Open Inference Protocol; no estimates",
+            ["status"],
+            registry=registry,
+        )
         self.requests = Counter("tandem_estimate_requests_total", "Requests by answer", ["code"], registry=registry)
         self.seconds = Histogram(
             "tandem_estimate_seconds",

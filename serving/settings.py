@@ -8,6 +8,7 @@ from chassis.addresses import Addresses
 class Settings(Addresses):
     """Serving's settings beside the shared addresses."""
 
+    bundles_url: str = ""  # a read-only store that fsspec reads, instead of the folder var/bundles
     serving_most_waiting_trips: int = 512  # above it a quick 503 is kinder than a slow answer
     serving_largest_body_bytes: int = 1_000_000  # 256 trips take about 100,000
     serving_longest_wait_s: float = 0.1  # nobody is let in who would wait longer for their turn
