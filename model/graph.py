@@ -16,29 +16,35 @@ from torch import Tensor
 
 from contracts.bundle import OUTPUT
 from contracts.trips import LEVELS, MODEL_INPUTS
-from model.encoder import CLIP, NULLABLE, SAME_PLACE, VEHICLE_WIDTH, ZONE_WIDTH
+from model.encoder import CLIP, NULLABLE, SAME_PLACE, VEHICLE_WIDTH, WEEK_MIN, ZONE_WIDTH
 from model.network import STEPS, DurationNetwork
 
 ONNX_TYPES = {"int64": "int64", "float32": "float"}
-COLUMNS = (*NULLABLE, "distance_km", "minute", *NULLABLE)  # the second time they say what is missing
+GIVEN = (*NULLABLE, "distance_km", *NULLABLE, "distance_km")  # again: to say what is missing, and to become one
+DISTANCE, ONE = 4, 9
+NOT_STATED, ANY_NUMBER = -1e9, 1e3
 GRAPH = f"""
-<ir_version: 10, opset_import: ["": 20]>
+<ir_version: 10, opset_import: ["": 20, "ai.onnx.ml": 3]>
 duration ({", ".join(f"{ONNX_TYPES[item.dtype]}[batch] {item.name}" for item in MODEL_INPUTS)})
   => (float[batch, {len(LEVELS)}] {OUTPUT})
 {{
-  minute = Cast <to = 1> (minute_of_week)
-  given = Concat <axis = 0> ({", ".join(COLUMNS)})
+  given = Concat <axis = 0> ({", ".join(GIVEN)})
   column = Reshape (given, one_row_each)
-  from_one = Add (column, log_offset)
-  log = Log (from_one)
-  bent = Where (stays_straight, column, log)
-  not_too_high = Min (bent, highest)
-  clipped = Max (not_too_high, lowest)
-  missing = IsNaN (column)
-  known = Where (missing, if_missing, clipped)
+  moved = Add (column, offset)
+  log = Log (moved)
+  bent = Where (stays_straight, moved, log)
+  stated = ai.onnx.ml.Imputer <imputed_value_floats = [{NOT_STATED}], replaced_value_float = nan> (bent)
+  not_too_high = Min (stated, highest)
+  known = Max (not_too_high, lowest)
 
-  angle = Gemm <transA = 1> (known, waves, quarter_turns)
-  wave = Sin (angle)
+  minute = Range (zero, week, one_minute)
+  minute_column = Reshape (minute, one_column)
+  angle = Mul (minute_column, waves)
+  sine = Sin (angle)
+  cosine = Cos (angle)
+  wave_of = Concat <axis = 1> (sine, cosine)
+
+  wave = Gather (wave_of, minute_of_week)
   start = Gather (start_of, pickup_zone)
   end = Gather (end_of, dropoff_zone)
   way = Sub (end, start)
@@ -56,25 +62,24 @@ duration ({", ".join(f"{ONNX_TYPES[item.dtype]}[batch] {item.name}" for item in 
   second_open = Sigmoid (second)
   second_out = Mul (second, second_open)
   head = Gemm (second_out, head_weight, head_bias)
+  positive = Softplus (head)
 
   far = Gemm <transA = 1> (known, far_weight, far_bias)
-  bends = Tanh (far)
-  rising = Where (rises_straight, far, bends)
-  positive = Softplus (head)
-  slopes, share, fixed = Split <axis = 1> (positive, slopes_share_fixed)
-  parts = Mul (slopes, rising)
-  log_usual = Gemm (parts, part_weight)
-  usual = Exp (log_usual)
+  bend = Tanh (far)
+  rising = Gemm <transA = 1> (known, straight_weight, bend)
+  part = Mul (positive, rising)
+  log_divisor = Gemm (part, divisor_weight)
+  divisor = Exp (log_divisor)
+  relative = Div (part, divisor)
+  gap = Gemm (relative, gap_weight, ones)
+  factor = Pow (gap, calibration)
 
-  relative = Div (fixed, usual)
-  gap = Add (share, relative)
-  outwards = Gemm (gap, to_levels, ones)
-  factor = Pow (outwards, calibration)
   from_flow = Gather (flow_from, pickup_zone)
   to_flow = Gather (flow_to, dropoff_zone)
   flow = Add (from_flow, to_flow)
   shift = Gather (shift_of, flow)
-  p50 = Mul (usual, shift)
+  log_p50 = Gemm (part, level_weight, shift)
+  p50 = Exp (log_p50)
   {OUTPUT} = Mul (factor, p50)
 }}
 """
@@ -90,31 +95,35 @@ def graph_of(network: DurationNetwork) -> onnx.ModelProto:
 
 def _constants(network: DurationNetwork) -> dict[str, np.ndarray]:
     """The graph's constants by name, worked out in double precision."""
-    whole = _columns(network) | _zones(network) | _layers(network) | _quantiles(network)
+    whole = _columns(network) | _times(network) | _zones(network) | _layers(network) | _quantiles(network)
     return {
-        name: np.ascontiguousarray(value, np.float32 if value.dtype == np.float64 else value.dtype)
+        name: np.asarray(value, np.float32 if value.dtype == np.float64 else value.dtype, order="C")
         for name, value in whole.items()
     }
 
 
 def _columns(network: DurationNetwork) -> dict[str, np.ndarray]:
-    """What makes the rows of `known` from those of `column`; NaN means missing, and only the nullable can be."""
-    encoder, row = network.encoder, {name: number for number, name in reversed(list(enumerate(COLUMNS)))}
-    centre, reach = _of(encoder.centre), CLIP * _of(encoder.spread)
-    free, flags = np.full(2, np.inf), np.zeros(len(NULLABLE))
-    straight = np.isin(COLUMNS, ["temperature_c", "minute"])
-    turn = np.repeat([0.0, math.pi / 2], len(encoder.waves))  # a sine a quarter turn later is a cosine
-    waves = np.zeros((len(COLUMNS), len(turn)))
-    waves[row["minute"]] = np.tile(_of(encoder.waves), 2)
+    """What makes the rows of `known` from what is given."""
+    centre, reach = _of(network.encoder.centre), CLIP * _of(network.encoder.spread)
+    flags, free, one = np.zeros(len(NULLABLE)), [np.inf], [1.0]
+    logs = np.array([name != "temperature_c" for name in NULLABLE])
     return {
-        "one_row_each": np.array([len(COLUMNS), -1]),
-        "log_offset": np.where(np.isin(COLUMNS, ["distance_km"]), 0.0, 1.0)[:, None],
-        "stays_straight": straight[:, None],
-        "lowest": np.concatenate([centre - reach, -free, flags])[:, None],
-        "highest": np.concatenate([centre + reach, free, flags])[:, None],
-        "if_missing": np.concatenate([centre, np.zeros(2), flags + 1])[:, None],
-        "waves": waves,
-        "quarter_turns": turn,
+        "one_row_each": np.array([len(GIVEN), -1]),
+        "offset": np.concatenate([1.0 * logs, [0], flags + ANY_NUMBER, [0]])[:, None],
+        "stays_straight": np.concatenate([~logs, [False], flags == 0, [False]])[:, None],
+        "lowest": np.concatenate([centre - reach, np.negative(free), flags - 1, one])[:, None],
+        "highest": np.concatenate([centre + reach, free, flags, one])[:, None],
+    }
+
+
+def _times(network: DurationNetwork) -> dict[str, np.ndarray]:
+    """What makes the table of waves by minute of the week, once when a session starts: the file is a tenth of it."""
+    return {
+        "zero": np.array(0.0),
+        "week": np.array(float(WEEK_MIN)),
+        "one_minute": np.array(1.0),
+        "one_column": np.array([-1, 1]),
+        "waves": _of(network.encoder.waves)[None],
     }
 
 
@@ -132,7 +141,7 @@ def _zones(network: DurationNetwork) -> dict[str, np.ndarray]:
         "dropoff_of": np.hstack([place, _of(encoder.dropoff.weight)[index]]),
         "flow_from": group * len(network.shift),
         "flow_to": group,
-        "shift_of": np.exp(_of(network.shift)).reshape(-1, 1),
+        "shift_of": _of(network.shift).reshape(-1, 1),
     }
 
 
@@ -143,10 +152,11 @@ def _layers(network: DurationNetwork) -> dict[str, np.ndarray]:
     wave, start, end, length, pickup, dropoff, vehicle, known, missing = np.split(
         _of(first.weight).T, np.cumsum(widths[:-1])
     )
+    unseen = np.zeros((1, first.out_features))
     scaled = known / _of(encoder.spread)[:, None]
     return {
         "vehicle_of": _of(encoder.vehicle.weight) @ vehicle + _of(first.bias) - _of(encoder.centre) @ scaled,
-        "known_weight": np.vstack([scaled, np.zeros((2, scaled.shape[1])), missing]),
+        "known_weight": np.vstack([scaled, unseen, -missing - CLIP * known, unseen]),
         "encoded_weight": np.vstack([wave, start, pickup, end, dropoff, length]),
         "second_weight": _of(second.weight).T,
         "second_bias": _of(second.bias),
@@ -154,26 +164,35 @@ def _layers(network: DurationNetwork) -> dict[str, np.ndarray]:
 
 
 def _quantiles(network: DurationNetwork) -> dict[str, np.ndarray]:
-    """What makes quantiles of the last layer. Its level, which may be negative, is the difference of two softplus:
-    that of itself and that of its opposite."""
+    """What makes quantiles of the last layer: `part` holds the terms of log usual minutes, then shares and fixed minutes
+    below and above. The level, which may be negative, is the difference of two softplus: of itself and its opposite."""
     bends, (centre, spread) = len(STEPS), _of(network.distance)
     below, above = _of(network.calibration)
-    far_weight = np.zeros((len(COLUMNS), 3 + bends))
-    far_weight[COLUMNS.index("distance_km"), 2:] = 1 / spread
+    terms = np.array([1, -1, 1] + [0.5] * bends + [0] * 4)
     weight = np.column_stack([_of(network.head.weight), _of(network.head.bias)])
     level, slopes, (share_below, fixed_below, share_above, fixed_above) = weight[0], weight[1:-4], weight[-4:]
     head = np.vstack([level, -level, slopes, share_below, share_above, fixed_below, fixed_above])
+    far_weight, far_bias = np.zeros((len(GIVEN), len(terms))), np.zeros(len(terms))
+    far_weight[DISTANCE, 3 : 3 + bends] = 1 / spread
+    far_bias[3 : 3 + bends] = -centre / spread - np.array(STEPS)
+    straight_weight = np.zeros((len(GIVEN), len(terms)))
+    straight_weight[DISTANCE, 2] = 1 / spread
+    straight_weight[ONE] = [1, 1, -centre / spread - 0.5] + [0] * bends + [1] * 4
+    divisor_weight = np.zeros((len(terms), len(terms)))
+    divisor_weight[:, -2:] = terms[:, None]
+    gap_weight = np.zeros((len(terms), 3))
+    gap_weight[-4:, [0, 2]] = np.tile(np.eye(2), (2, 1))
     return {
         "head_weight": head[:, :-1].T,
         "head_bias": head[:, -1],
         "far_weight": far_weight,
-        "far_bias": np.concatenate([[1, 1], -centre / spread - np.array([0.5, *STEPS])]),
-        "rises_straight": np.arange(3 + bends) < 3,
-        "slopes_share_fixed": np.array([3 + bends, 2, 2]),
-        "part_weight": np.array([1, -1, 1] + [0.5] * bends)[:, None],
-        "to_levels": np.array([[1.0, 0, 0], [0, 0, 1]]),
+        "far_bias": far_bias,
+        "straight_weight": straight_weight,
+        "divisor_weight": divisor_weight,
+        "gap_weight": gap_weight,
         "ones": np.ones(len(LEVELS)),
         "calibration": np.array([-below, 0, above]),
+        "level_weight": np.tile(terms[:, None], len(LEVELS)),
     }
 
 
