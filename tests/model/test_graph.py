@@ -5,21 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import torch
 
+from contracts.trips import MODEL_INPUTS, TripRequest
 from model.export import ExportDiffers, export, run
 from model.network import DurationNetwork, predict
 from tests.model.test_network import a_network, some_inputs
 
-EXTREMES = {
-    "minute_of_week": (0, 10079),
-    "distance_km": (0.05, 200),
-    "parcel_kg": (1e-3, 500),
-    "rain_mm_h": (0, 200),
-    "temperature_c": (-50, 60),
-    "city_pace": (1e-3, 20),
-}
+SCHEMA = TripRequest.model_json_schema()["properties"]
+NUMBERS = [item.name for item in MODEL_INPUTS if item.dtype == "float32"]
+
+
+def ends(name: str) -> tuple[float, float]:
+    """The least and the most that the contract allows of a number."""
+    told = SCHEMA[name].get("anyOf", [SCHEMA[name]])[0]
+    return told.get("minimum", 1e-3), told["maximum"]
 
 
 def corrected(seed: int, scale: float = 1.0) -> DurationNetwork:
@@ -31,12 +34,11 @@ def corrected(seed: int, scale: float = 1.0) -> DurationNetwork:
 
 
 def extreme_inputs(rows: int, seed: int) -> dict[str, np.ndarray]:
-    """Random trips, a quarter of each column at the ends of its range."""
+    """Random trips, a quarter of each number at the ends of its range."""
     inputs, rng = some_inputs(rows, seed), np.random.default_rng(seed)
-    for name, ends in EXTREMES.items():
-        inputs[name] = np.where(rng.random(rows) < 0.25, rng.choice(ends, rows), inputs[name]).astype(
-            inputs[name].dtype
-        )
+    for name in NUMBERS:
+        moved = rng.random(rows) < 0.25
+        inputs[name] = np.where(moved, rng.choice(ends(name), rows), inputs[name]).astype(np.float32)
     return inputs
 
 
@@ -88,6 +90,19 @@ def test_the_same_weights_give_the_same_bytes(onnx_file, tmp_path):
 
     assert (tmp_path / "again.onnx").read_bytes() == onnx_file.read_bytes()
     assert (tmp_path / "other.onnx").read_bytes() != onnx_file.read_bytes()
+
+
+def test_tables_are_worked_out_when_a_session_starts_not_for_each_trip(onnx_file, tmp_path):
+    export(corrected(1), onnx_file, some_inputs(5))
+    options = onnxruntime.SessionOptions()
+    options.optimized_model_filepath = str(tmp_path / "optimised.onnx")
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    onnxruntime.InferenceSession(onnx_file, options, providers=["CPUExecutionProvider"])
+    left = [node.op_type for node in onnx.load(tmp_path / "optimised.onnx").graph.node]
+
+    assert {"Range", "Sin", "Cos", "Sqrt"} <= {node.op_type for node in onnx.load(onnx_file).graph.node}
+    assert {"Gemm", "Gather"} <= set(left)
+    assert not {"Range", "Sin", "Cos", "Sqrt"} & set(left)
 
 
 def test_a_graph_that_answers_otherwise_is_not_shipped(onnx_file, monkeypatch):
