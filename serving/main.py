@@ -12,8 +12,9 @@ from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
 from chassis.feed_store import FeedStore, feed_tables
 from chassis.followers import cursor_table
+from chassis.logs import write_logs
 from chassis.service import make_app
-from chassis.tokens import read_token
+from chassis.tokens import Tokens
 from contracts import requirements
 from serving.bundles import BundleRefused
 from serving.conductor import Conductor, RolloutFollower, seal_table
@@ -24,6 +25,13 @@ from serving.metrics import Metrics
 from serving.rollout import NotApplicable
 from serving.routes import estimate_routes, rollout_routes
 from serving.settings import Settings
+
+
+def app_from_settings() -> FastAPI:
+    """The service as the environment sets it: for workers, which begin with nothing else."""
+    settings = Settings()
+    write_logs("serving", settings.log)
+    return build(settings)
 
 
 def build(settings: Settings) -> FastAPI:
@@ -55,9 +63,10 @@ def build(settings: Settings) -> FastAPI:
             "follow decisions": partial(decisions.follow, wait_s=settings.serving_feed_wait_s),
         },
         statuses={NotApplicable: 409, BundleRefused: 409},
+        drain_s=settings.serving_drain_s,
     )
     app.include_router(estimate_routes(desk))
-    app.include_router(rollout_routes(conductor, read_token(settings.tokens_file, "control")))
+    app.include_router(rollout_routes(conductor, Tokens(settings.tokens_file)))
     app.include_router(feed_routes(estimates, rollout))
     app.add_middleware(Edge, metrics=metrics, largest_body_bytes=settings.serving_largest_body_bytes)
     return app

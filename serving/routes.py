@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from chassis.feed_store import FeedStore
 from chassis.problems import documented
-from chassis.tokens import requires
+from chassis.tokens import Tokens, requires
 from contracts.bundle import Lineage
 from contracts.estimates import EstimatesAnswer, EstimatesRequest, Rollout, RolloutCommand
 from contracts.feeds import Event
@@ -37,11 +37,11 @@ def estimate_routes(desk: EstimateDesk) -> APIRouter:
     return router
 
 
-def rollout_routes(conductor: Conductor, control_token: str) -> APIRouter:
+def rollout_routes(conductor: Conductor, tokens: Tokens) -> APIRouter:
     """Who serves now, who did, and the control for people."""
     router = APIRouter(prefix="/v1/rollout", tags=["rollout"])
     store: FeedStore = conductor.store
-    guard = Depends(requires("control", control_token))
+    guard = Depends(requires("control", tokens))
 
     @router.get("")
     async def show() -> RolloutState:

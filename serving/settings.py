@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from chassis.addresses import Addresses
 
 
@@ -11,4 +15,7 @@ class Settings(Addresses):
     serving_most_waiting_trips: int = 512  # above it a quick 503 is kinder than a slow answer
     serving_largest_body_bytes: int = 1_000_000  # 256 trips take about 100,000
     serving_shadow_budget_s: float = 0.05  # how long an answer waits for the bundle that nobody is shown
+    serving_workers: Annotated[int, Field(ge=1)] = 1  # processes on one socket
+    serving_connections: int = 2_000  # open ones of a process
+    serving_drain_s: float = 1.0  # how long it answers on, not ready, once told to end; 0 where nothing balances load
     serving_feed_wait_s: float = 2.0  # how long one look at a followed feed may wait for news
