@@ -48,7 +48,7 @@ def put_together(
                 shown=estimate.bundle_version,
                 answers=answers,
                 request_id=caller.request_id,
-                traceparent=caller.traceparent,
+                traceparent=str(caller.span),
             )
         )
     return estimates, records

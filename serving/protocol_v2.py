@@ -93,7 +93,7 @@ class WithError(APIRoute):
 
 def _refusing(error: ProblemError, request: Request) -> Response:
     plain = answer(error, request.url.path)
-    problem = json.loads(plain.body)
+    problem = json.loads(bytes(plain.body))
     headers = {name: value for name, value in plain.headers.items() if name == "retry-after"}
     return JSONResponse({"error": problem["detail"], **problem}, plain.status_code, headers, MEDIA_TYPE)
 
