@@ -1,22 +1,20 @@
-"""The outermost layer of the service: request ids, the limit on bodies, and how long estimates take."""
+"""What surrounds every route: the caller's ids, the limit on bodies, and how long estimates take."""
 
 from __future__ import annotations
 
-import re
 import time
-import uuid
 
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.caller import Caller
 from serving.metrics import Metrics
-
-ESTIMATES = "/v1/estimates"
-REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
+from serving.shortcut import ESTIMATES
 
 
 class Edge:
-    """Plain ASGI: Starlette's own middleware class would cost more than the estimate."""
+    """Plain ASGI: Starlette's own middleware class would cost more than the estimate. It leaves the `Caller` in the
+    scope, as `caller`."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, largest_body_bytes: int) -> None:
         self.app, self.metrics, self.largest = app, metrics, largest_body_bytes
@@ -26,7 +24,7 @@ class Edge:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        request_id = _request_id(scope)
+        caller = scope["caller"] = Caller.of(dict(scope["headers"]))
         taken, status = 0, 500
 
         async def limited() -> Message:
@@ -41,19 +39,11 @@ class Edge:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id)]
+                message["headers"] = [*message["headers"], *caller.headers()]
             await send(message)
 
         try:
             await self.app(scope, limited, named)
         finally:
             if scope["path"] == ESTIMATES:
-                self.metrics.requests.labels(str(status)).inc()
-                if status == 200:  # a quick refusal must not make the answers look quick
-                    self.metrics.seconds.observe(time.perf_counter() - started)
-
-
-def _request_id(scope: Scope) -> bytes:
-    """The caller's id where it is a sound one, else a new one."""
-    sent: bytes = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-    return sent if REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex.encode()
+                self.metrics.count(status, time.perf_counter() - started)
