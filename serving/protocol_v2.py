@@ -35,7 +35,7 @@ from serving.tensors import DATATYPES, INPUTS, InferAnswer, InferRequest, output
 MODEL = "tandem"
 JSON_LENGTH = "Inference-Header-Content-Length"
 AT_WORK = 2  # requests at once: their threads share one interpreter with everybody else's
-MOST_WAITING = 16  # requests
+MOST_INSIDE = 16  # those and the ones that wait for them
 
 
 class InferenceProblem(Problem):
@@ -201,19 +201,23 @@ def protocol_v2_routes(
 
 
 class InferDesk:
-    """Answers requests off the event loop, few at once: beyond those who may wait, a quick 503."""
+    """Answers requests off the event loop, few at once; when too many wait, with a quick 503. `inside` counts requests
+    at work or waiting, and is touched by the event loop's thread alone."""
 
     def __init__(self, metrics: Metrics, longest_run_s: float) -> None:
-        self.metrics, self.longest_run_s = metrics, longest_run_s
+        self.metrics, self.longest_run_s, self.inside = metrics, longest_run_s, 0
         self._places = CapacityLimiter(AT_WORK)
 
     async def answer(self, bundle: LoadedBundle, body: bytes, json_bytes: int | None) -> Response:
         """The answer to a request's body. Raises `ProblemError`."""
-        waiting = self._places.statistics().tasks_waiting
-        if waiting >= MOST_WAITING:
-            detail = f"{waiting} inference requests wait already, at most {MOST_WAITING} may"
+        if self.inside >= MOST_INSIDE:
+            detail = f"{self.inside} inference requests are inside already, at most {MOST_INSIDE} may"
             raise ProblemError(503, "queue-full", detail, retry_after_s=1)
-        return await to_thread.run_sync(partial(self._answer, bundle, body, json_bytes), limiter=self._places)
+        self.inside += 1
+        try:
+            return await to_thread.run_sync(partial(self._answer, bundle, body, json_bytes), limiter=self._places)
+        finally:
+            self.inside -= 1
 
     def _answer(self, bundle: LoadedBundle, body: bytes, json_bytes: int | None) -> Response:
         asked, columns = read(body, json_bytes)

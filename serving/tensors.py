@@ -18,7 +18,10 @@ from contracts.estimates import LARGEST_BATCH, Quantiles
 from contracts.trips import LEVELS, MODEL_INPUTS, VEHICLES, TripRequest
 
 INPUTS = {item.name: item for item in MODEL_INPUTS}
-DATATYPES = {"int64": ("INT64", np.dtype("<i8")), "float32": ("FP32", np.dtype("<f4"))}
+DATATYPES: dict[str, tuple[str, np.dtype[Any]]] = {
+    "int64": ("INT64", np.dtype("<i8")),
+    "float32": ("FP32", np.dtype("<f4")),
+}
 WEEK_MIN = 7 * 1440
 MONDAY = datetime(2026, 6, 1)  # noqa: DTZ001  a week's start on any city's wall clock, far from a change of clocks
 Column = Sequence[Any]  # one value per row, as it came
