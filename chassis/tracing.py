@@ -5,10 +5,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
+
+from chassis.ids import new_id
 
 HEADER = re.compile(
     rb"(?!ff)([0-9a-f]{2})-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL
@@ -60,8 +61,8 @@ def parse(header: bytes) -> Traceparent | None:
 def child_of(parent: Traceparent | None) -> Traceparent:
     """A span of our own: in the caller's trace and recorded if the caller's is, else the first of a new trace."""
     if parent is None:
-        return Traceparent(os.urandom(16).hex(), os.urandom(8).hex(), True)
-    return Traceparent(parent.trace_id, os.urandom(8).hex(), parent.recorded)
+        return Traceparent(new_id(), new_id(16), True)
+    return Traceparent(parent.trace_id, new_id(16), parent.recorded)
 
 
 def child(traceparent: bytes) -> str:
