@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Event
+
 from chassis.addresses import Addresses
 from chassis.tracing import SpanData, Traceparent
 from contracts.problems import TandemError
@@ -66,6 +68,11 @@ class Exporter:
         if span.failed:
             told.set_status(trace.StatusCode.ERROR)
         told.end(span.end_ns)
+
+    def close_after(self, stop: Event) -> None:
+        """Background work of a service: once it stops, sends what waits."""
+        stop.wait()
+        self.close()
 
     def close(self) -> None:
         """Send what waits, and end. Takes up to `LONGEST_S`, or a little more."""

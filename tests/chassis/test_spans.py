@@ -58,7 +58,9 @@ def test_spans_arrive_under_the_ids_that_callers_were_told(collector):
     sent = [a_span(CALLER, attributes={"trips": 3}), a_span(None, failed=True)]
     for span in [*sent, a_span(CALLER._replace(recorded=False))]:  # the last caller records nothing, so neither do we
         export(span)
-    export.close()
+    stop = threading.Event()
+    threading.Timer(0.1, stop.set).start()
+    export.close_after(stop)
 
     [(path, body)] = bodies
     assert path == "/v1/traces"
