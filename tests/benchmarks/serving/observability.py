@@ -1,0 +1,57 @@
+"""What metrics, ids and logging cost a request: just those parts, called in this process as a request calls them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+from contracts.requirements import load
+from serving.edge import _request_id
+from serving.metrics import Metrics
+from tests.benchmarks.report import Part
+from tests.benchmarks.serving import goals
+from tests.benchmarks.serving.bench import Bench, table
+from tests.benchmarks.serving.bursts import Spread, on_core
+
+ROUNDS = 20
+
+
+def pieces() -> dict[str, Callable[[], object]]:
+    """What one request for one trip does beside its work; nothing is logged of a request that goes well."""
+    metrics = Metrics(load())
+    asked = {"headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json"), (b"content-length", b"250")]}
+
+    def count() -> None:
+        metrics.requests.labels("200").inc()
+        metrics.seconds.observe(0.002)
+        metrics.estimates.labels("champion", "estimated").inc()
+
+    return {"request id": lambda: _request_id(asked), "metrics": count}
+
+
+def measure(bench: Bench) -> Part:
+    """Microseconds of each piece, on the servers' core."""
+    part, took = Part("observability"), {}
+    with on_core(bench.cores.server):
+        for name, piece in pieces().items():
+            took[name] = Spread.of([timed_us(piece, bench.plan.calls // ROUNDS) for _ in range(ROUNDS)])
+    made = table("observability, µs a request: median (quartiles)", "piece", "µs")
+    for name, spread in took.items():
+        made.add_row(name, spread.text())
+    part.tables.append(made)
+    part.figures |= {name: spread.median for name, spread in took.items()}
+    total = sum(spread.median for spread in took.values())
+    part.verdicts = [goals.OBSERVABILITY_US.judge(total, " + ".join(took))]
+    return part
+
+
+def timed_us(piece: Callable[[], object], calls: int) -> float:
+    """Microseconds a call: the median of some runs of calls."""
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        for _ in range(calls):
+            piece()
+        took.append((time.perf_counter() - began) / calls * 1e6)
+    return median(took)
