@@ -7,6 +7,7 @@ work, or has fewer than two cores, makes verdicts on speed worthless. Exit statu
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -41,6 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help="moments instead of minutes")
     parser.add_argument("--out", type=Path, default=OUT)
     asked = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers end with us
     console = Console(width=None if sys.stdout.isatty() else 200)
     asked.out.mkdir(parents=True, exist_ok=True)
     cores = Cores.here()

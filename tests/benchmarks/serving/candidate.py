@@ -22,14 +22,14 @@ from chassis.clock import Clock
 from chassis.tokens import make_tokens, read_token
 from contracts.bundle import Manifest, verify, write_checksums
 from contracts.problems import TandemError
-from contracts.trips import fingerprint
+from contracts.trips import TripRequest, fingerprint
 from data.city.reference import City
 from data.history import LIVE_START, simulate
 from data.settings import Settings as DataSettings
 from tests.benchmarks.cost import history, train
 from tests.benchmarks.serving import questions
 from tests.benchmarks.serving.bursts import Cores
-from tests.benchmarks.serving.processes import Server, started
+from tests.benchmarks.serving.processes import Server, asked, started
 from tests.servers import free_port
 
 MODEL = Path(__file__).parents[3] / "model"
@@ -74,9 +74,12 @@ def under_name(bundle: Path, root: Path, version: str) -> Manifest:
 
 @dataclass
 class Candidate:
-    """A running serving process, its bundles and its control."""
+    """A running serving process, the manifest of its bundles, and its control. `answer` is the body of an estimate of
+    `trip`."""
 
     server: Server
+    trip: TripRequest
+    answer: bytes
     manifest: Manifest
     client: httpx.Client
 
@@ -112,7 +115,7 @@ def a_place(folder: Path, bundle: Path) -> tuple[Path, Manifest]:
 def serving(
     var: Path, manifest: Manifest, cores: Cores, command: Sequence[str] = ("-m", "serving")
 ) -> Iterator[Candidate]:
-    """`python -m serving` in `var`, once it has answered an estimate; on its first start the first bundle is made
+    """`python -m serving` in `var`, once it has answered an estimate; on its first start there the first bundle is made
     champion. `command` starts it another way."""
     port = free_port()
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TANDEM_")}
@@ -122,7 +125,8 @@ def serving(
         "TANDEM_MODEL_URL": NOWHERE,
         "TANDEM_MONITORING_URL": NOWHERE,
     }
-    (question,) = questions.estimates(questions.trips(manifest, 1, seed=0))
+    (trip,) = questions.trips(manifest, 1, seed=0)
+    (question,) = questions.estimates([trip])
     headers = {"Authorization": f"Bearer {read_token(var / 'tokens', 'control')}"}
     fresh = not (var / "serving.db").exists()
     first = "GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" if fresh else question
@@ -131,9 +135,10 @@ def serving(
         started("serving", [sys.executable, *command], port, first, log, cores.server, kept | told) as server,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as client,
     ):
-        found = Candidate(server, manifest, client)
+        found = Candidate(server, trip, server.answer, manifest, client)
         if fresh:
             found.control("challenge", VERSIONS[0])
+            _, found.answer = asked(port, question)
         yield found
 
 

@@ -7,6 +7,7 @@ where many small functions are called: read shares and calls here, and speed els
 from __future__ import annotations
 
 import cProfile
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -35,6 +36,7 @@ class Profiles:
 
 def main(folder: str) -> None:
     """Serve until told to end, then keep the profiles."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit())  # uvicorn raises it anew once it has drained
     profiles = Profiles()
     threading.setprofile(profiles.enter)
     profiles.enter()

@@ -97,7 +97,7 @@ def measure(bench: Bench, peers: Sequence[Peer] = PEERS) -> Part:
     found: dict[str, Measured | str] = {}
     with ExitStack() as up, steps(bench.console, "peers", len(peers)) as step:
         ours = up.enter_context(champion_alone(bench.folder / "peers", bench.bundle, bench.cores))
-        reference = up.enter_context(bare(bench, len(ours.server.answer)))
+        reference = up.enter_context(bare(bench, len(ours.answer)))
         for peer in peers:
             step(peer.name)
             try:
@@ -114,9 +114,8 @@ def beside(bench: Bench, peer: Peer, ours: Candidate, reference: Server) -> Meas
     zone = ZoneInfo(ours.manifest.time_zone)
     trips = questions.trips(ours.manifest, questions.VARIANTS)
     asked = [questions.post(peer.path, peer.body(trip, zone)) for trip in trips]
-    (first,) = questions.trips(ours.manifest, 1, seed=0)  # the trip that ours was asked first
-    expected = EstimatesAnswer.model_validate_json(ours.server.answer, extra="ignore").estimates[0].quantiles
-    with running(bench, peer, questions.post(peer.path, peer.body(first, zone))) as server:
+    expected = EstimatesAnswer.model_validate_json(ours.answer, extra="ignore").estimates[0].quantiles
+    with running(bench, peer, questions.post(peer.path, peer.body(ours.trip, zone))) as server:
         same = [expected.p10_min, expected.p50_min, expected.p90_min]
         if not np.allclose(peer.minutes(server.answer), same, rtol=0, atol=GOLDEN_TOLERANCE_MIN):
             raise AnswersOtherwise(f"{peer.name} answers {server.answer[:300]!r}, serving {same}")

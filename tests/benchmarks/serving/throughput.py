@@ -23,8 +23,8 @@ def measure(bench: Bench) -> Part:
         alone = up.enter_context(champion_alone(bench.folder / "alone", bench.bundle, bench.cores))
         shadow = up.enter_context(with_shadow(bench.folder / "shadow", bench.bundle, bench.cores))
         asked = questions.estimates(questions.trips(alone.manifest, questions.VARIANTS))
-        answer_bytes = len(alone.server.answer)
-        ports = {BARE: up.enter_context(bare(bench, answer_bytes)).port, ALONE: alone.port, SHADOW: shadow.port}
+        reference = up.enter_context(bare(bench, len(alone.answer)))
+        ports = {BARE: reference.port, ALONE: alone.port, SHADOW: shadow.port}
         for connections in CONNECTIONS:
             step(f"{connections} connections")
             bursts = {name: bench.closed(port, asked, connections) for name, port in ports.items()}
