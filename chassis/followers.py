@@ -61,7 +61,7 @@ class Follower:
             self.commit(known)
         if events and (not known or known[-1].id != events[-1].id):  # else the next poll would get these again, at once
             with self.engine.begin() as tx:
-                self._save(tx, int(events[-1].id))
+                self.save(tx, int(events[-1].id))
         return len(events)
 
     def commit(self, events: Sequence[Event]) -> None:
@@ -69,7 +69,7 @@ class Follower:
         must not hold its lock, and what shall only happen once it has committed can't be in it."""
         with self.engine.begin() as tx:
             self.handle(tx, events)
-            self._save(tx, int(events[-1].id))
+            self.save(tx, int(events[-1].id))
 
     def drain(self) -> int:
         """Handle everything the feed has now; answers how many events that were."""
@@ -91,7 +91,8 @@ class Follower:
                 stop.wait(pause)
                 pause = min(pause * 2, 5.0)
 
-    def _save(self, tx: Connection, last_id: int) -> None:
+    def save(self, tx: Connection, last_id: int) -> None:
+        """Save the cursor in the caller's transaction."""
         mine = self.cursors.c.feed == self.feed
         if tx.execute(update(self.cursors).where(mine).values(last_id=last_id)).rowcount == 0:
             tx.execute(insert(self.cursors).values(feed=self.feed, last_id=last_id))

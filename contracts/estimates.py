@@ -9,6 +9,7 @@ from pydantic import ConfigDict, Field, model_validator
 from contracts.trips import Instant, Minutes, TripId, TripRequest, Wire, YesNo, number
 
 LARGEST_BATCH = 256
+TIMEOUT_HEADER = "X-Request-Timeout-Ms"  # how long the caller waits; what can't be answered by then is not worked on
 MOST_EXPLAINED = 16  # trips of one request: an explanation takes 64 rows of the graph, an estimate one
 
 ReasonGroup = Literal["distance", "time_of_week", "weather", "city_pace", "vehicle", "zones"]
@@ -118,13 +119,16 @@ class ModelAnswer(Wire):
 class EstimateAnswered(Wire):
     """Feed `estimates`, type `estimate.answered`: the request as served and every bundle's answer.
 
-    `answers[i].role` is the role the bundle had then; `shown` is the version whose answer the caller got.
+    `answers[i].role` is the role the bundle had then; `shown` is the version whose answer the caller got. `request_id`
+    and `traceparent` (W3C Trace Context) are the answer's headers, by which logs of all teams find it.
     """
 
     estimate_id: TripId
     trip: TripRequest
     shown: str
     answers: list[ModelAnswer]
+    request_id: str | None = None
+    traceparent: str | None = None
 
 
 class Rollout(Wire):

@@ -96,12 +96,12 @@ Instant = Annotated[
 ]
 TripId = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_-]+$")]
 Zone = Annotated[int, Field(ge=1, le=HIGHEST_ZONE), number]
-DistanceKm = Annotated[float, Field(ge=0.05, le=200, allow_inf_nan=False), number]
-ParcelKg = Annotated[float, Field(gt=0, le=500, allow_inf_nan=False), number]
-RainMmH = Annotated[float, Field(ge=0, le=200, allow_inf_nan=False), number]
-TemperatureC = Annotated[float, Field(ge=-50, le=60, allow_inf_nan=False), number]
-Pace = Annotated[float, Field(gt=0, le=20, allow_inf_nan=False), number]
-Minutes = Annotated[float, Field(gt=0, le=2880, allow_inf_nan=False), number]
+DistanceKm = Annotated[float, Field(ge=0.05, le=200, allow_inf_nan=False, strict=True)]
+ParcelKg = Annotated[float, Field(gt=0, le=500, allow_inf_nan=False, strict=True)]
+RainMmH = Annotated[float, Field(ge=0, le=200, allow_inf_nan=False, strict=True)]
+TemperatureC = Annotated[float, Field(ge=-50, le=60, allow_inf_nan=False, strict=True)]
+Pace = Annotated[float, Field(gt=0, le=20, allow_inf_nan=False, strict=True)]
+Minutes = Annotated[float, Field(gt=0, le=2880, allow_inf_nan=False, strict=True)]
 BundleVersion = Annotated[str, Field(min_length=1, max_length=64)]
 YesNo = Annotated[bool, Strict()]  # else "yes" and 1 would pass for true
 

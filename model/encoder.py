@@ -17,6 +17,8 @@ NULLABLE = ("parcel_kg", "rain_mm_h", "temperature_c", "city_pace")
 WEEK_MIN = 7 * 24 * 60
 WAVES = (*range(1, 7), *range(7, 7 * 9, 7))  # waves a week: up to six for the days' differences, then eight daily ones
 ZONE_WIDTH, VEHICLE_WIDTH = 12, 4
+CLIP = 5.0  # standard deviations
+SAME_PLACE = 1e-6  # added to squared distances, so that the root has a slope at zero
 
 
 def _bend(name: str, value: Tensor) -> Tensor:
@@ -74,10 +76,10 @@ class Encoder(nn.Module):
         angle = minute_of_week.to(torch.float32)[:, None] * self.waves
         start, end = self.place[pickup], self.place[dropoff]
         way = end - start
-        length = torch.sqrt((way * way).sum(1, keepdim=True) + 1e-6)
+        length = torch.sqrt((way * way).sum(1, keepdim=True) + SAME_PLACE)
         raw = torch.stack([_bend(name, value) for name, value in zip(NULLABLE, nullable, strict=True)], dim=1)
         missing = torch.isnan(raw)
-        known = torch.where(missing, torch.zeros_like(raw), (raw - self.centre) / self.spread).clamp(-5, 5)
+        known = torch.where(missing, torch.zeros_like(raw), (raw - self.centre) / self.spread).clamp(-CLIP, CLIP)
         parts = (
             torch.sin(angle), torch.cos(angle), start, end, length,
             self.pickup(pickup), self.dropoff(dropoff), self.vehicle(vehicle), known, missing.to(torch.float32),

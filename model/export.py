@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime  # type: ignore[import-untyped]
-import torch
 
 from contracts.bundle import FINGERPRINT_KEY, OUTPUT
 from contracts.problems import TandemError
 from contracts.trips import HIGHEST_ZONE, MODEL_INPUTS, fingerprint
-from model.network import DurationNetwork, predict, tensors
+from model.graph import graph_of
+from model.network import DurationNetwork, predict
 from model.snapshot import Inputs
 
 LARGEST_BATCH = 4096
@@ -25,21 +24,7 @@ class ExportDiffers(TandemError):
 
 def export(network: DurationNetwork, path: Path, sample: Inputs) -> float:
     """Write the graph; answers the largest difference to torch on `sample`, in minutes. Raises `ExportDiffers`."""
-    network.eval()
-    two = tuple(item[:2] for item in tensors(sample))
-    batch = torch.export.Dim("batch", min=1, max=LARGEST_BATCH)
-    program = torch.onnx.export(
-        network,
-        two,
-        dynamo=True,
-        dynamic_shapes=tuple({0: batch} for _ in two),
-        input_names=[item.name for item in MODEL_INPUTS],
-        output_names=[OUTPUT],
-        verbose=False,
-    )
-    assert program is not None
-    graph = program.model_proto
-    _forget_where_it_was_made(graph)
+    graph = graph_of(network)
     entry = graph.metadata_props.add()
     entry.key, entry.value = FINGERPRINT_KEY, fingerprint()
     path.write_bytes(graph.SerializeToString(deterministic=True))
@@ -69,18 +54,3 @@ def run(path: Path, inputs: Inputs) -> np.ndarray:
         for first in range(0, rows, LARGEST_BATCH)
     ]
     return np.concatenate(answers).astype(np.float64)
-
-
-def _forget_where_it_was_made(graph: onnx.ModelProto) -> None:
-    """The exporter notes stack traces, with paths of this machine: equal weights must give equal bytes anywhere."""
-    graph.doc_string = ""
-    del graph.metadata_props[:]
-    del graph.graph.metadata_props[:]
-    graph.graph.doc_string = ""
-    for part in (*graph.graph.node, *graph.graph.value_info, *graph.graph.input, *graph.graph.output, *graph.functions):
-        part.doc_string = ""
-        del part.metadata_props[:]
-    for function in graph.functions:
-        for node in function.node:
-            node.doc_string = ""
-            del node.metadata_props[:]

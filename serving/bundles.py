@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -28,9 +29,12 @@ from contracts.bundle import (
 from contracts.estimates import Explanation, Quantiles
 from contracts.trips import LEVELS, MODEL_INPUTS, TripRequest, fingerprint, model_inputs
 from serving.explanation import Inputs, coalitions, explanations
+from serving.watchdog import TooSlow, Watchdog, within
 
-Stage = Literal["event", "seal", "graph", "signature", "golden"]
+Stage = Literal["event", "store", "seal", "graph", "signature", "golden"]
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+LARGEST_FILE_BYTES = 2**26  # of a bundle: many times what a sound one has, and little enough to read
+LONGEST_RUN_S = 5.0  # for a run of the graph whose caller has not said less, and for loading it
 P50 = LEVELS.index(0.5)
 GOLDEN = TypeAdapter(list[GoldenTrip])
 ORT_TYPES = {"int64": "tensor(int64)", "float32": "tensor(float)"}
@@ -62,20 +66,20 @@ class LoadedBundle:
 
     def __init__(self, manifest: Manifest, seal: str, session: ort.InferenceSession) -> None:
         self.manifest, self.version, self.seal = manifest, manifest.version, seal
-        self.session, self.zone = session, ZoneInfo(manifest.time_zone)
+        self.zone, self.graph = ZoneInfo(manifest.time_zone), Watchdog(session)
 
-    def minutes(self, trips: Sequence[TripRequest]) -> np.ndarray[Any, Any]:
-        """The graph's own answer: minutes, shape (n_trips, 3), unchecked."""
-        return self._run(self._inputs(trips))
+    def minutes(self, trips: Sequence[TripRequest], limit_s: float = LONGEST_RUN_S) -> np.ndarray[Any, Any]:
+        """The graph's own answer: minutes, shape (n_trips, 3), unchecked. Raises `TooSlow` after `limit_s`."""
+        return self.graph.run(self._inputs(trips), limit_s)
 
-    def explain(self, trips: Sequence[TripRequest]) -> list[Explanation] | None:
+    def explain(self, trips: Sequence[TripRequest], limit_s: float = LONGEST_RUN_S) -> list[Explanation] | None:
         """What adds or saves minutes of each trip's p50, in order, in one run of the graph, 64 rows a trip. None where
-        the bundle has no typical trip to explain against. Raises `Unexplained`."""
+        the bundle has no typical trip to explain against. Raises `Unexplained`, too when the run exceeds `limit_s`."""
         if self.manifest.typical is None:
             return None
         asked, typical = self._inputs(trips), self._inputs([self.manifest.typical])
         try:
-            return explanations(asked, typical, self._run(coalitions(asked, typical))[:, P50])
+            return explanations(asked, typical, self.graph.run(coalitions(asked, typical), limit_s)[:, P50])
         except Exception as error:  # onnxruntime's errors share no base class but this
             text = f"bundle {self.version} can't be explained: {type(error).__name__}: {error}"
             raise Unexplained(text[:500]) from error
@@ -84,21 +88,19 @@ class LoadedBundle:
         columns = model_inputs(trips, self.zone)
         return {item.name: np.array(columns[item.name], dtype=item.dtype) for item in MODEL_INPUTS}
 
-    def _run(self, feed: Inputs) -> np.ndarray[Any, Any]:
-        answer: np.ndarray[Any, Any] = self.session.run([OUTPUT], feed)[0]
-        return answer
-
-    def answer(self, trips: Sequence[TripRequest]) -> list[Said]:
-        """What the bundle says of each trip, in order, in one run of the graph. Never raises: a graph that throws or
-        answers no sound quantiles has misbehaved."""
+    def answer(self, trips: Sequence[TripRequest], limit_s: float = LONGEST_RUN_S) -> list[Said]:
+        """What the bundle says of each trip, in order, in one run of the graph. Never raises: a graph that throws,
+        takes longer than `limit_s` or answers no sound quantiles has misbehaved."""
         outside = [self.manifest.scope.reason_outside(trip, self.zone) for trip in trips]
         inside = [trip for trip, reason in zip(trips, outside, strict=True) if reason is None]
-        said = iter(self._inside(inside) if inside else [])
+        said = iter(self._inside(inside, limit_s) if inside else [])
         return [next(said) if reason is None else Said("out_of_scope", reason=reason) for reason in outside]
 
-    def _inside(self, trips: Sequence[TripRequest]) -> list[Said]:
+    def _inside(self, trips: Sequence[TripRequest], limit_s: float) -> list[Said]:
         try:
-            rows = self.minutes(trips).tolist()
+            rows = self.minutes(trips, limit_s).tolist()
+        except TooSlow as error:
+            return [Said("misbehaved", reason=f"the graph gave {error}")] * len(trips)
         except Exception as error:  # onnxruntime's errors share no base class but this
             return [Said("misbehaved", reason=f"the graph threw {type(error).__name__}: {error}"[:300])] * len(trips)
         return [_sound(*row) for row in rows]
@@ -111,27 +113,30 @@ def _sound(p10: float, p50: float, p90: float) -> Said:
         return Said("misbehaved", reason=f"p10={p10}, p50={p50}, p90={p90} min: {error.errors()[0]['msg']}")
 
 
-def load(root: Path, version: str, seal: str | None) -> LoadedBundle:
+def load(root: Path, version: str, seal: str | None, limit_s: float = LONGEST_RUN_S) -> LoadedBundle:
     """Verify, load and warm a bundle; `seal` is the digest of its checksums where the caller knows it.
 
-    Raises `BundleRefused`, saying which check it failed and how.
+    Raises `BundleRefused`, saying which check it failed and how; a graph that takes longer than `limit_s` to load, or
+    to answer its golden trips, fails.
     """
     folder = root / version
-    with _checking("seal", version):
-        if not VERSION.fullmatch(version):
-            raise BundleError("not a bundle version: letters, digits, dots and dashes, 64 at most")
+    with checking("seal", version):
+        check_version(version)
+        _check_sizes(folder)
         manifest, sealed = verify(folder, seal), digest(folder / CHECKSUMS)
-    with _checking("graph", version):
-        bundle = LoadedBundle(manifest, sealed, _session(folder / "model.onnx"))
-    with _checking("signature", version):
-        _check_signature(bundle.session)
-    with _checking("golden", version):
-        _check_golden(bundle, GOLDEN.validate_json((folder / "golden.json").read_bytes()))
+    with checking("graph", version):
+        session = within(limit_s, partial(_session, folder / "model.onnx"))
+        bundle = LoadedBundle(manifest, sealed, session)
+    with checking("signature", version):
+        _check_signature(session)
+    with checking("golden", version):
+        golden = GOLDEN.validate_json((folder / "golden.json").read_bytes())
+        within(limit_s, partial(_check_golden, bundle, golden, limit_s))
     return bundle
 
 
 @contextmanager
-def _checking(stage: Stage, version: str) -> Iterator[None]:
+def checking(stage: Stage, version: str) -> Iterator[None]:
     """Whatever goes wrong while a bundle is checked is a reason to refuse it, never one to stop serving."""
     try:
         yield
@@ -139,9 +144,23 @@ def _checking(stage: Stage, version: str) -> Iterator[None]:
         raise BundleRefused(stage, f"{version}, {stage}: {error}") from error
 
 
+def check_version(version: str) -> None:
+    """Raises `BundleError` where a version could lead out of the folder of bundles."""
+    if not VERSION.fullmatch(version):
+        raise BundleError("not a bundle version: letters, digits, dots and dashes, 64 at most")
+
+
+def _check_sizes(folder: Path) -> None:
+    """Before anything of it is read: a pipe never ends, and a file of gigabytes takes all memory."""
+    for path in folder.glob("*"):
+        if not path.is_file() or path.stat().st_size > LARGEST_FILE_BYTES:
+            raise BundleError(f"{path.name} is no plain file of at most {LARGEST_FILE_BYTES} bytes")
+
+
 def _session(path: Path) -> ort.InferenceSession:
     options = ort.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # what goes wrong is raised, and told by whom it concerns
     # A pool that spins while it waits takes the processor from its neighbours.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.inter_op.allow_spinning", "0")
@@ -161,11 +180,13 @@ def _check_signature(session: ort.InferenceSession) -> None:
             raise BundleError(f"the graph's {what}: {found}, expected {expected}; export it under this contract")
 
 
-def _check_golden(bundle: LoadedBundle, golden: Sequence[GoldenTrip]) -> None:
+def _check_golden(bundle: LoadedBundle, golden: Sequence[GoldenTrip], limit_s: float) -> None:
     if not golden:
         raise BundleError("no golden trips, so nothing shows that it answers right")
     expected = np.array([[item.quantiles.p10_min, item.quantiles.p50_min, item.quantiles.p90_min] for item in golden])
-    bundle.minutes([golden[0].trip])  # the size that most requests have, so that the first of them finds it warm
-    off = float(np.abs(bundle.minutes([item.trip for item in golden]) - expected).max())
+    bundle.minutes(
+        [golden[0].trip], limit_s
+    )  # the size that most requests have, so that the first of them finds it warm
+    off = float(np.abs(bundle.minutes([item.trip for item in golden], limit_s) - expected).max())
     if not off <= GOLDEN_TOLERANCE_MIN:  # NaN must fail too
         raise BundleError(f"off its golden trips by {off:.3f} min, at most {GOLDEN_TOLERANCE_MIN} allowed")

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from threading import Lock
+from threading import Event as Flag
+from threading import RLock
 
 from pydantic import ValidationError
 from sqlalchemy import Column, Connection, MetaData, String, Table, insert, select
@@ -26,12 +25,14 @@ from contracts.trips import Wire
 from serving.bundles import BundleRefused, LoadedBundle, load
 from serving.metrics import Metrics
 from serving.rollout import NotApplicable, Role, apply, command_of, fold, versions, without
+from serving.store import Store
 
 log = logging.getLogger(__name__)
+LOOK_AT_OTHERS_S = 0.25
 
 
-class NoBundlesFolder(TandemError):
-    """The rollout names bundles and the folder that should hold them is not there."""
+class StoreAway(TandemError):
+    """The rollout names bundles and the store that should hold them does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,67 +53,76 @@ def seal_table(metadata: MetaData) -> Table:
 class Conductor:
     """Keeps the rollout, as told by its feed, and the fleet that requests use.
 
-    Changes run one at a time inside `changing()`: load first (slow, no lock on the database), then append to the feed
-    in a transaction, then, once that has committed, put the new fleet in force by one assignment.
+    Every worker has a conductor, and none leads. A change runs inside `changing()`: load first (slow, no lock on the
+    database), then, under the feed's lock, read what other workers have told since and append to it, then, once that
+    has committed, put the new fleet in force by one assignment.
     """
 
     store: FeedStore
     seals: Table
-    root: Path
+    bundles: Store
     clock: Clock
     metrics: Metrics
     fleet: Fleet = field(default_factory=Fleet)
-    _lock: Lock = field(default_factory=Lock)
-    _log: list[Wire] = field(default_factory=list)
+    behind: str | None = None  # why this worker can't serve what the rollout says
+    _lock: RLock = field(default_factory=RLock)
+    _log: list[Wire] = field(default_factory=list)  # ids are dense and nothing is trimmed: its length is the last id
     _new: list[Wire] = field(default_factory=list)  # said in the transaction under way
     _loaded: dict[str, LoadedBundle | BundleRefused] = field(default_factory=dict)
 
     def start(self) -> None:
-        """Rebuild the rollout from its log and load its bundles. Raises `NoBundlesFolder`."""
-        self._log = list(self._read_log())
-        before = fold(self._log)
-        if versions(before) and not self.root.is_dir():
-            raise NoBundlesFolder(f"{self.root} is not there, but {versions(before)} shall serve: mount or restore it")
-        with self.changing():
-            found = {version: self._load(version, self._seal(version)) for version in versions(before).values()}
-            broken = {version: refused for version, refused in found.items() if isinstance(refused, BundleRefused)}
-            after = without(before, broken)
-            with self.store.engine.begin() as tx:
-                for version, refused in broken.items():
-                    self._reject(tx, version, refused)
-                if after != before:
-                    self._change(tx, after, "start", f"could not be loaded again: {', '.join(broken)}")
+        """Rebuild the rollout from its log and load its bundles. Raises `StoreAway`."""
+        self._read_on()
+        serving = versions(fold(self._log)).values()
+        with self.changing({version: self._seal(version) for version in serving}) as tx:
+            before = fold(self._log)
+            refused = {version: it for version, it in self._loaded.items() if isinstance(it, BundleRefused)}
+            if away := [it for it in refused.values() if it.stage == "store"]:
+                raise StoreAway(f"{versions(before)} shall serve: {away[0]}")
+            for version, why in refused.items():
+                self._reject(tx, version, why)
+            after = without(before, refused)
+            if after != before:
+                self._change(tx, after, "start", f"could not be loaded again: {', '.join(refused)}")
 
     @contextmanager
-    def changing(self) -> Iterator[None]:
-        """One change of the rollout. What it said is in force after it, or forgotten if it raises."""
+    def changing(self, wanted: Mapping[str, str | None]) -> Iterator[Connection]:
+        """One change of the rollout, with the bundles it wants loaded, by version and seal. What it said is in force
+        after it, or forgotten if it raises."""
         with self._lock:
+            for version, seal in wanted.items():
+                self._load(version, seal)
             self._new = []
-            yield
+            with self.store.engine.begin() as tx:
+                self.store.lock(tx)
+                self._read_on()
+                yield tx
             self._log += self._new
-            rollout = fold(self._log)
-            self._loaded = {version: self._loaded[version] for version in versions(rollout).values()}
-            loaded = {role: self._loaded[version] for role, version in versions(rollout).items()}
-            self.fleet = Fleet(rollout, {role: it for role, it in loaded.items() if isinstance(it, LoadedBundle)})
-            self.metrics.show(rollout)
+            self._put_in_force()
 
-    def prepare(self, events: Sequence[Event]) -> None:
-        """Load the bundles that events tell of: slow, and so before the transaction that handles them."""
+    def watch(self, stop: Flag) -> None:
+        """Follow what other workers change, until told to stop."""
+        while not stop.wait(LOOK_AT_OTHERS_S):
+            if self.behind is not None or self.store.last_id() > len(self._log):
+                with self._lock:
+                    self._read_on()
+                    self._put_in_force()
+
+    def wanted(self, events: Sequence[Event]) -> dict[str, str | None]:
+        """The bundles that events tell of, with their seals."""
+        found: dict[str, str | None] = {}
         for event in events:
             if event.type == "bundle.released":
-                version = _version(event)
-                try:
-                    self._load(version, BundleReleased.model_validate(event.data).checksums_sha256)
-                except ValidationError as error:
-                    refused = BundleRefused("event", f"{version}: released under another contract: {error}")
-                    self._loaded.setdefault(version, refused)
+                with suppress(ValidationError):  # handled with its event
+                    found[_version(event)] = BundleReleased.model_validate(event.data).checksums_sha256
+        return found
 
     def handle(self, tx: Connection, events: Sequence[Event]) -> None:
         """Append to the rollout feed what events change. Seeing an event again changes nothing."""
         for event in events:
             try:
                 if event.type == "bundle.released":
-                    self._take(tx, _version(event), f"bundles:{event.id}")
+                    self._take(tx, event)
                 elif event.type == "decision.made":
                     self._obey(tx, event)
             except NotApplicable as error:
@@ -121,27 +131,29 @@ class Conductor:
 
     def command(self, command: RolloutCommand) -> Fleet:
         """Do what a person asks. Raises `NotApplicable` or `BundleRefused`."""
-        version, found = command.version, None
-        with self.changing():
-            if command.action == "challenge" and version is not None:
-                found = self._load(version, self._seal(version))
-            with self.store.engine.begin() as tx:
-                if version is not None and isinstance(found, BundleRefused):
-                    self._reject(tx, version, found)
-                else:
-                    self._apply(tx, command, "control")
+        version, found = command.version or "", None
+        wanted = {version: self._seal(version)} if command.action == "challenge" and version else {}
+        with self.changing(wanted) as tx:
+            if wanted and isinstance(found := self._loaded[version], BundleRefused):
+                self._reject(tx, version, found)
+            else:
+                self._apply(tx, command, "control")
         if isinstance(found, BundleRefused):
             raise found
         return self.fleet
 
-    def _take(self, tx: Connection, version: str, cause: str) -> None:
+    def _take(self, tx: Connection, event: Event) -> None:
+        version = _version(event)
         if any(version in versions(change.after).values() for change in self._changes()):
             return  # redelivered
-        found = self._loaded[version]
+        found = self._loaded.get(version)
+        if found is None:
+            found = BundleRefused("event", f"{version}: released under another contract: {event.data}")
         if isinstance(found, BundleRefused):
             self._reject(tx, version, found)
         else:
-            self._apply(tx, RolloutCommand(action="challenge", version=version, reason="released by model"), cause)
+            told = RolloutCommand(action="challenge", version=version, reason="released by model")
+            self._apply(tx, told, f"bundles:{event.id}")
 
     def _obey(self, tx: Connection, event: Event) -> None:
         try:
@@ -182,7 +194,7 @@ class Conductor:
         found = self._loaded.get(version)
         if not isinstance(found, LoadedBundle):
             try:
-                found = load(self.root, version, seal)
+                found = load(self.bundles.fetch(version), version, seal)
             except BundleRefused as refused:
                 found = refused
             self._loaded[version] = found
@@ -195,11 +207,21 @@ class Conductor:
     def _changes(self) -> list[RolloutChanged]:
         return [told for told in self._log + self._new if isinstance(told, RolloutChanged)]
 
-    def _read_log(self) -> Iterator[Wire]:
-        after = 0
-        while texts := self.store.read(after, MOST_EVENTS):
-            yield from (payload(event) for event in EVENTS.validate_json(f"[{','.join(texts)}]"))
-            after += len(texts)  # ids are dense, and this feed is never trimmed
+    def _read_on(self) -> None:
+        """Take in what has been told since."""
+        while texts := self.store.read(len(self._log), MOST_EVENTS):
+            self._log += [payload(event) for event in EVENTS.validate_json(f"[{','.join(texts)}]")]
+
+    def _put_in_force(self) -> None:
+        """Serve what the log says, or go on with what serves now and say why."""
+        rollout = fold(self._log)
+        roles = versions(rollout)
+        self._loaded = {version: self._load(version, self._seal(version)) for version in roles.values()}
+        bundles = {role: it for role, version in roles.items() if isinstance(it := self._loaded[version], LoadedBundle)}
+        missing = [str(it) for it in self._loaded.values() if isinstance(it, BundleRefused)]
+        self.behind = f"this worker can't load what others serve: {'; '.join(missing)}" if missing else None
+        if not missing:
+            self.fleet = Fleet(rollout, bundles)
 
 
 def _version(event: Event) -> str:
@@ -212,10 +234,9 @@ class RolloutFollower(Follower):
     def __init__(self, conductor: Conductor, base_url: str, feed: FeedName, cursors: Table) -> None:
         super().__init__(base_url, feed, conductor.store.engine, cursors, conductor.handle)
         self.conductor = conductor
-        conductor.metrics.lag.labels(feed).set_function(lambda: time.time() - self.last_answer)
 
     def commit(self, events: Sequence[Event]) -> None:
         """Load before the transaction, swap after it."""
-        with self.conductor.changing():
-            self.conductor.prepare(events)
-            super().commit(events)
+        with self.conductor.changing(self.conductor.wanted(events)) as tx:
+            self.handle(tx, events)
+            self.save(tx, int(events[-1].id))

@@ -1,155 +1,63 @@
-"""The estimates desk: ask the bundles, record what they said, answer."""
+"""The estimates desk: whom to let in, and how long to wait for the engine."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import uuid
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from chassis.clock import Clock
-from chassis.feed_store import Draft
-from chassis.problems import ProblemError
-from contracts.estimates import Estimate, EstimateAnswered, Explanation, ModelAnswer
+from contracts.estimates import Estimate
 from contracts.trips import TripRequest
-from serving.bundles import LoadedBundle, Said, Unexplained
-from serving.conductor import Conductor, Fleet
-from serving.journal import Journal
+from serving.answers import unavailable
+from serving.caller import Caller
+from serving.engine import Engine, Question
 from serving.metrics import Metrics
-from serving.rollout import Role, in_canary
-
-log = logging.getLogger(__name__)
-
-
-class Shadow:
-    """Asks the bundle that nobody is shown, in a thread of its own, and waits no longer than the budget."""
-
-    def __init__(self, budget_s: float) -> None:
-        self.budget_s = budget_s
-        self._thread = ThreadPoolExecutor(1, "shadow")
-        self._late: Future[list[Said]] | None = None
-
-    async def ask(self, bundle: LoadedBundle, trips: Sequence[TripRequest]) -> list[Said]:
-        """What the bundle says, or for each trip the reason why it said nothing in time."""
-        if self._late is not None and not self._late.done():
-            return [Said("misbehaved", reason="still busy with an earlier request")] * len(trips)
-        asked = self._thread.submit(bundle.answer, trips)
-        done, _ = await asyncio.wait({asyncio.wrap_future(asked)}, timeout=self.budget_s)
-        if done:
-            return asked.result()
-        self._late = asked
-        return [Said("misbehaved", reason=f"no answer within {self.budget_s:g} s")] * len(trips)
 
 
 @dataclass
 class EstimateDesk:
-    """Answers trips. Its counter of waiting trips is touched by the event loop's thread alone."""
+    """Lets trips in and waits for their estimates. `waiting`, in trips, is touched by the event loop's thread alone.
 
-    conductor: Conductor
-    journal: Journal
-    shadow: Shadow
-    clock: Clock
-    metrics: Metrics
+    Nobody is let in who would wait longer than `longest_wait_s`, or longer than the caller has time, by what trips took
+    of late; nobody is kept longer than `longest_answer_s`.
+    """
+
+    engine: Engine
     most_waiting: int
+    longest_wait_s: float
+    longest_answer_s: float
+    metrics: Metrics
     waiting: int = 0
 
-    async def answer(self, trips: Sequence[TripRequest], with_reasons: bool = False) -> list[Estimate]:
-        """One estimate per trip, in order, each in the feed before it is answered; else a 503 that says why."""
-        if self.waiting + len(trips) > self.most_waiting:
-            raise _unavailable("queue-full", f"{self.waiting} trips wait already, at most {self.most_waiting} may", 1)
-        self.waiting += len(trips)
-        fleet = self.conductor.fleet
+    async def answer(
+        self, trips: Sequence[TripRequest], with_reasons: bool, caller: Caller, timeout_ms: int | None = None
+    ) -> list[Estimate]:
+        """One estimate per trip, in order, each in the feed before it is answered. Raises `ProblemError`, a 503 that
+        says why there is none."""
+        patience_s = self.longest_answer_s if timeout_ms is None else min(timeout_ms / 1000, self.longest_answer_s)
+        self._admit(len(trips), patience_s)
+        loop = asyncio.get_running_loop()
+        question = Question(trips, with_reasons, caller, time.monotonic() + patience_s, loop.create_future())
+        late = unavailable("too-late", f"no answer within {patience_s:g} s", 1)
+        timer = loop.call_later(patience_s, question.tell, late)
+        self._wait(len(trips))
         try:
-            estimates = await self._answer(fleet, trips)
-            return self._explained(fleet, trips, estimates) if with_reasons else estimates
+            self.engine.ask(question)
+            return await question.answered
         finally:
-            self.waiting -= len(trips)
+            timer.cancel()
+            self._wait(-len(trips))
 
-    async def _answer(self, fleet: Fleet, trips: Sequence[TripRequest]) -> list[Estimate]:
-        if "champion" not in fleet.bundles:
-            raise _unavailable("no-champion", "no bundle serves yet: wait for the first release, see /v1/rollout", 5)
-        said: dict[Role, list[Said]] = {"champion": fleet.bundles["champion"].answer(trips)}
-        self._count("champion", said["champion"])
-        for trip, words in zip(trips, said["champion"], strict=True):
-            if words.status == "misbehaved":
-                detail = f"bundle {fleet.rollout.champion} on trip {trip.trip_id}: {words.reason}; roll it back"
-                raise _unavailable("bundle-misbehaves", detail, 30)
-        other: Role = "challenger" if "challenger" in fleet.bundles else "previous"
-        if other in fleet.bundles:
-            said[other] = await self.shadow.ask(fleet.bundles[other], trips)
-            self._count(other, said[other])
-        estimates, records = put_together(fleet, trips, said)
-        now = self.clock.now()
-        await self.journal.write([Draft("estimate.answered", now, it.trip.trip_id, it) for it in records])
-        return estimates
+    def _wait(self, trips: int) -> None:
+        self.waiting += trips
+        self.metrics.waiting.inc(trips)
 
-    def _explained(self, fleet: Fleet, trips: Sequence[TripRequest], estimates: Sequence[Estimate]) -> list[Estimate]:
-        """The estimates with explanations by the bundles that were shown, where there is something to explain."""
-        told = list(estimates)
-        for bundle in fleet.bundles.values():
-            estimated = ((place, it) for place, it in enumerate(estimates) if it.quantiles is not None)
-            places = [place for place, it in estimated if it.bundle_version == bundle.version]
-            for place, explanation in zip(places, self._explain(bundle, [trips[it] for it in places]), strict=True):
-                told[place] = told[place].model_copy(update={"explanation": explanation})
-        return told
-
-    def _explain(self, bundle: LoadedBundle, trips: Sequence[TripRequest]) -> Sequence[Explanation | None]:
-        """An explanation per trip, or None: what the bundle can't explain is counted, and costs nobody an estimate."""
-        if not trips:
-            return []
-        found: Sequence[Explanation] | None = None
-        try:
-            found = bundle.explain(trips)
-            status = "no_typical_trip" if found is None else "explained"
-        except Unexplained as error:
-            log.error("%s; its estimates are answered without explanations", error)
-            status = "misbehaved"
-        self.metrics.explanations.labels(status).inc(len(trips))
-        return [None] * len(trips) if found is None else found
-
-    def _count(self, role: Role, said: Sequence[Said]) -> None:
-        for status, trips in Counter(words.status for words in said).items():
-            self.metrics.estimates.labels(role, status).inc(trips)
-
-
-def put_together(
-    fleet: Fleet, trips: Sequence[TripRequest], said: Mapping[Role, Sequence[Said]]
-) -> tuple[list[Estimate], list[EstimateAnswered]]:
-    """What callers get and what the feed tells of it, one of each per trip.
-
-    A canary trip is shown the challenger's quantiles; where it has none, the champion's answer as everybody else.
-    """
-    rollout, estimates, records = fleet.rollout, [], []
-    for place, trip in enumerate(trips):
-        heard = {role: words[place] for role, words in said.items()}
-        canary = rollout.mode == "canary" and in_canary(trip.trip_id, rollout.canary_share)
-        shown: Role = "challenger" if canary and heard["challenger"].quantiles is not None else "champion"
-        estimate = Estimate(
-            estimate_id=uuid.uuid4().hex,
-            trip_id=trip.trip_id,
-            bundle_version=fleet.bundles[shown].version,
-            status="out_of_scope" if heard[shown].quantiles is None else "estimated",
-            quantiles=heard[shown].quantiles,
-            reason=heard[shown].reason,
-        )
-        answers = [
-            ModelAnswer(
-                role=role, bundle_version=fleet.bundles[role].version, quantiles=words.quantiles, reason=words.reason
-            )
-            for role, words in heard.items()
-        ]
-        estimates.append(estimate)
-        records.append(
-            EstimateAnswered(
-                estimate_id=estimate.estimate_id, trip=trip, shown=estimate.bundle_version, answers=answers
-            )
-        )
-    return estimates, records
-
-
-def _unavailable(slug: str, detail: str, retry_after_s: float) -> ProblemError:
-    """The request was good; another time or a fallback will do."""
-    return ProblemError(503, slug, detail, retry_after_s=retry_after_s)
+    def _admit(self, trips: int, patience_s: float) -> None:
+        if self.waiting == 0:
+            return  # however slow the last batch was, somebody must find out whether it still is
+        if self.waiting + trips > self.most_waiting:
+            raise unavailable("queue-full", f"{self.waiting} trips wait already, at most {self.most_waiting} may", 1)
+        wait_s = self.waiting * self.engine.seconds_per_trip
+        if wait_s > min(patience_s, self.longest_wait_s) or self.engine.busy_s() > self.longest_answer_s:
+            raise unavailable("queue-full", f"{self.waiting} trips wait already, for some {wait_s * 1000:.0f} ms", 1)

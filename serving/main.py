@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from functools import partial
 
 from fastapi import FastAPI
@@ -12,18 +13,32 @@ from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
 from chassis.feed_store import FeedStore, feed_tables
 from chassis.followers import cursor_table
+from chassis.logs import write_logs
 from chassis.service import make_app
-from chassis.tokens import read_token
+from chassis.spans import exporter
+from chassis.tokens import Tokens
 from contracts import requirements
 from serving.bundles import BundleRefused
 from serving.conductor import Conductor, RolloutFollower, seal_table
-from serving.desk import EstimateDesk, Shadow
+from serving.desk import EstimateDesk
 from serving.edge import Edge
-from serving.journal import Journal
-from serving.metrics import Metrics
+from serving.engine import Engine, Shadow
+from serving.metrics import Metrics, Now
+from serving.observation import Observation
+from serving.protocol_v2 import protocol_v2_routes
+from serving.retention import forget
 from serving.rollout import NotApplicable
 from serving.routes import estimate_routes, rollout_routes
 from serving.settings import Settings
+from serving.shortcut import Shortcut
+from serving.store import open_store
+
+
+def app_from_settings() -> FastAPI:
+    """The service as the environment sets it: for workers, which begin with nothing else."""
+    settings = Settings()
+    write_logs("serving", settings.log)
+    return build(settings)
 
 
 def build(settings: Settings) -> FastAPI:
@@ -31,33 +46,58 @@ def build(settings: Settings) -> FastAPI:
     metadata = MetaData()
     feed_tables(metadata)
     cursors, seals = cursor_table(metadata), seal_table(metadata)
-    engine = open_database(settings.database_url("serving"), metadata)
-    estimates, rollout = FeedStore(engine, "estimates", metadata), FeedStore(engine, "rollout", metadata)
+    database = open_database(settings.database_url("serving"), metadata)
+    estimates, rollout = FeedStore(database, "estimates", metadata), FeedStore(database, "rollout", metadata)
     clock = Clock.load(settings.clock_file)
     metrics = Metrics(requirements.load())
 
-    conductor = Conductor(rollout, seals, settings.bundles, clock, metrics)
+    bundle_store = open_store(settings.bundles_url, settings.bundles, settings.var / "serving" / "bundles")
+    conductor = Conductor(rollout, seals, bundle_store, clock, metrics)
     conductor.start()
-    journal = Journal(estimates)
-    shadow = Shadow(settings.serving_shadow_budget_s)
-    desk = EstimateDesk(conductor, journal, shadow, clock, metrics, settings.serving_most_waiting_trips)
-    metrics.waiting.set_function(lambda: desk.waiting)
+    shadow = Shadow(settings.serving_shadow_budget_s, settings.serving_shadow_pause_s)
+    engine = Engine(conductor, estimates, clock, metrics, shadow, settings.serving_longest_run_s)
+    desk = EstimateDesk(
+        engine,
+        settings.serving_most_waiting_trips,
+        settings.serving_longest_wait_s,
+        settings.serving_longest_answer_s,
+        metrics,
+    )
+    largest_body = settings.serving_largest_body_bytes
     bundles = RolloutFollower(conductor, settings.url("model"), "bundles", cursors)
     decisions = RolloutFollower(conductor, settings.url("monitoring"), "decisions", cursors)
+    followers = {"bundles": bundles, "decisions": decisions}
+    now = Now(lambda: conductor.fleet.rollout, lambda: {feed: it.last_answer for feed, it in followers.items()})
+
+    def ready() -> str | None:
+        if "champion" not in conductor.fleet.bundles:
+            return "no champion: wait for the first release"
+        if engine.busy_s() > settings.serving_longest_answer_s:
+            return f"one batch has been in work for {engine.busy_s():.1f} s: its bundle or the database hangs"
+        return conductor.behind
 
     app = make_app(
         "serving",
         metrics.registry,
-        ready=lambda: None if "champion" in conductor.fleet.bundles else "no champion: wait for the first release",
+        ready,
         background={
-            "journal": journal.run,
+            "engine": engine.run,
+            "watch the rollout": conductor.watch,
+            "forget old estimates": partial(
+                forget, estimates, clock, timedelta(days=settings.serving_estimates_kept_days)
+            ),
             "follow bundles": partial(bundles.follow, wait_s=settings.serving_feed_wait_s),
             "follow decisions": partial(decisions.follow, wait_s=settings.serving_feed_wait_s),
         },
         statuses={NotApplicable: 409, BundleRefused: 409},
+        drain_s=settings.serving_drain_s,
+        collectors=[now],
     )
     app.include_router(estimate_routes(desk))
-    app.include_router(rollout_routes(conductor, read_token(settings.tokens_file, "control")))
+    app.include_router(rollout_routes(conductor, Tokens(settings.tokens_file)))
+    app.include_router(protocol_v2_routes(conductor, ready, metrics, settings.serving_longest_run_s))
     app.include_router(feed_routes(estimates, rollout))
-    app.add_middleware(Edge, metrics=metrics, largest_body_bytes=settings.serving_largest_body_bytes)
+    observation = Observation(metrics, exporter(settings, "serving"))
+    app.add_middleware(Edge, observation=observation, largest_body_bytes=largest_body)
+    app.add_middleware(Shortcut, desk=desk, observation=observation, largest_body_bytes=largest_body)
     return app

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.registry import Collector
 
 from contracts.estimates import Rollout
 from contracts.requirements import Requirements
@@ -31,6 +36,12 @@ class Metrics:
             ["status"],
             registry=registry,
         )
+        self.inferred = Counter(
+            "tandem_inferred_rows_total",
+            "Rows asked of a bundle over the Open Inference Protocol; no estimates",
+            ["status"],
+            registry=registry,
+        )
         self.requests = Counter("tandem_estimate_requests_total", "Requests by answer", ["code"], registry=registry)
         self.seconds = Histogram(
             "tandem_estimate_seconds",
@@ -47,12 +58,27 @@ class Metrics:
             ["action"],
             registry=registry,
         )
-        self.waiting = Gauge("tandem_waiting_trips", "Trips taken in and not yet answered", registry=registry)
-        self.lag = Gauge(
-            "tandem_feed_follow_lag_seconds", "Since a followed feed last answered", ["feed"], registry=registry
+        self.waiting = Gauge(
+            "tandem_waiting_trips",
+            "Trips taken in and not yet answered",
+            registry=registry,
+            multiprocess_mode="livesum",
         )
-        self._rollout = Info("tandem_rollout", "Versions that serve, by role", registry=registry)
 
-    def show(self, rollout: Rollout) -> None:
-        """Show a rollout instead of the one before."""
-        self._rollout.info({name: str(value or "") for name, value in rollout.model_dump().items()})
+
+class Now(Collector):
+    """What holds at the moment of a scrape: who serves, and how old the news of the followed feeds is."""
+
+    def __init__(self, rollout: Callable[[], Rollout], last_answers: Callable[[], Mapping[str, float]]) -> None:
+        self.rollout, self.last_answers = rollout, last_answers
+
+    def collect(self) -> Iterator[Metric]:
+        """Called by the registry."""
+        lag = GaugeMetricFamily(
+            "tandem_feed_follow_lag_seconds", "Since a followed feed last answered", labels=["feed"]
+        )
+        for feed, answered in self.last_answers().items():
+            lag.add_metric([feed], time.time() - answered)
+        yield lag
+        roles = {name: str(value or "") for name, value in self.rollout().model_dump().items()}
+        yield InfoMetricFamily("tandem_rollout", "Versions that serve, by role", roles)

@@ -39,7 +39,7 @@ WEEK_STARTS = "2026-06-01T00:00:00+02:00"
 MIN_PER_WEEK = 5.0  # added to p50 by the end of the week, where a bundle heeds conditions
 SOUND_UP_TO_KM = 50.0  # a misbehaving bundle is sound on shorter trips, so that its golden trips pass
 
-Fault = Literal["nan", "crossing", "throws"]
+Fault = Literal["nan", "crossing", "throws", "hangs"]
 
 
 def quantiles_of(distance_km: float, minutes_per_km: float = 2.0) -> Quantiles:
@@ -143,6 +143,8 @@ def _model(
         "backwards": np.array([[HIGH, 1, LOW]], np.float32),
         "one": np.array([1], np.float32),
         "zero": np.float32(0),
+        "for_ever": np.int64(2**62),
+        "once": np.int64(1),
         "slower": np.float32(SLOWER_BY_RAIN),
         "per_minute": np.float32(MIN_PER_WEEK / (7 * 1440)),
     }
@@ -182,11 +184,38 @@ def _model(
             helper.make_node("Mul", ["ones", "shares"], ["spoilt"]),
         ]
         shares = "spoilt"
+    elif misbehaves == "hangs":
+        nodes += [
+            helper.make_node("Cast", ["too_long"], ["hanging"], to=TensorProto.INT64),
+            helper.make_node("ReduceMax", ["hanging"], ["any_hangs"], keepdims=0),
+            helper.make_node("Mul", ["any_hangs", "for_ever"], ["ever"]),
+            helper.make_node("Max", ["ever", "once"], ["times"]),
+            helper.make_node("Loop", ["times", "", shares], ["spoilt"], body=_going_round()),
+        ]
+        shares = "spoilt"
     nodes.append(helper.make_node("Mul", ["p50_column", shares], [output_name]))
     used = {name for node in nodes for name in node.input}
     tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items() if name in used]
     graph = helper.make_graph(nodes, "minutes", inputs, [output], tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def _going_round() -> onnx.GraphProto:
+    """The body of a loop that hands its shares on as they are."""
+    inputs = [
+        helper.make_tensor_value_info("round", TensorProto.INT64, []),
+        helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("shares_in", TensorProto.FLOAT, [1, 3]),
+    ]
+    outputs = [
+        helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+        helper.make_tensor_value_info("shares_out", TensorProto.FLOAT, [1, 3]),
+    ]
+    nodes = [
+        helper.make_node("Identity", ["go_on"], ["still"]),
+        helper.make_node("Identity", ["shares_in"], ["shares_out"]),
+    ]
+    return helper.make_graph(nodes, "going round", inputs, outputs)
 
 
 def _evidence(model: Path) -> Evidence:

@@ -47,7 +47,7 @@ def serving(folder: Path) -> Iterator[Provider]:
     with a_place(folder) as place, a_champion(place) as service:
         place.upstream.release(make_bundle(place.bundles, "2"))
         service.until_serving(challenger="2")
-        yield Provider(str(service.client.base_url), tokens(place.var))
+        yield Provider(str(service.client.base_url), tokens(place.var), {"name": ["tandem"], "version": ["1", "2"]})
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from contracts.bundle import CHECKSUMS, digest, write_checksums
-from serving.bundles import BundleRefused, load
+from serving.bundles import BundleRefused, LoadedBundle, load
 from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle, quantiles_of
 
 
@@ -33,17 +33,27 @@ def test_a_sound_bundle_answers_as_its_golden_trips_say(tmp_path):
         assert words.quantiles.p10_min == pytest.approx(expected.p10_min, abs=0.001)
 
 
+def test_a_graph_that_hangs_is_stopped_and_answers_the_next_trip(tmp_path):
+    make_bundle(tmp_path, "1", misbehaves="hangs")
+    bundle = load(tmp_path, "1", None)
+
+    (said,) = bundle.answer([a_trip(distance_km=SOUND_UP_TO_KM + 1)], limit_s=0.1)
+
+    assert (said.status, said.reason) == ("misbehaved", "the graph gave no answer within 0.1 s")
+    assert bundle.answer([a_trip()], limit_s=0.1)[0].status == "estimated"
+
+
 def test_missing_values_reach_the_graph_as_nan_and_the_minute_of_week_on_the_citys_clock(tmp_path):
     make_bundle(tmp_path, "1")
     bundle = load(tmp_path, "1", None)
     fed = {}
 
     class Session:
-        def run(self, _outputs, feed):
+        def run(self, _outputs, feed, _options):
             fed.update(feed)
             return [np.ones((1, 3), np.float32)]
 
-    bundle.session = Session()
+    bundle = LoadedBundle(bundle.manifest, bundle.seal, Session())
     bundle.minutes([a_trip(requested_at="2026-06-01T07:00:00Z", rain_mm_h=1.5)])
 
     assert fed["minute_of_week"].tolist() == [9 * 60]

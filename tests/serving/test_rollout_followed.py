@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from contracts.estimates import BundleRejected
-from serving.conductor import NoBundlesFolder
+from serving.conductor import StoreAway
 from serving.main import build
 from tests.bundles import a_trip, make_bundle, quantiles_of, released
 from tests.postgres import postgres
@@ -263,7 +263,7 @@ def test_a_bundle_swapped_for_another_of_its_name_is_not_loaded_again(place):
 def test_a_bundles_folder_that_is_away_stops_the_start_and_leaves_the_rollout(place):
     rolled_out(place)
     place.bundles.rename(place.var / "away")
-    with pytest.raises(NoBundlesFolder, match="mount or restore"):
+    with pytest.raises(StoreAway, match="mount or restore"):
         build(place.settings())
     (place.var / "away").rename(place.bundles)
     with place.serving() as service:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import sqlite3
 import subprocess
 import sys
-import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -16,7 +15,7 @@ import pytest
 from contracts.estimates import EstimateAnswered, EstimatesAnswer, EstimatesRequest
 from contracts.requirements import load
 from serving.bundles import Said
-from serving.desk import Shadow
+from serving.engine import Shadow
 from serving.rollout import in_canary
 from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle, quantiles_of
 from tests.serving.conftest import a_champion
@@ -161,31 +160,35 @@ def test_a_champion_that_misbehaves_reaches_no_customer(place, fault):
         assert service.estimate(a_trip("good")).status_code == 200
 
 
-class StuckBundle:
-    """Answers only when it is let go."""
+class SlowBundle:
+    """Takes as long as it is told; knows how often it was asked."""
 
-    def __init__(self) -> None:
-        self.let_go = threading.Event()
+    def __init__(self, takes_s: float) -> None:
+        self.takes_s, self.asked = takes_s, 0
 
-    def answer(self, trips):
-        assert self.let_go.wait(20)
-        return [Said("out_of_scope", reason="late")] * len(trips)
+    def answer(self, trips, limit_s):
+        self.asked += 1
+        time.sleep(self.takes_s)
+        return [Said("out_of_scope", reason="slow")] * len(trips)
 
 
-def test_a_stuck_shadow_delays_an_answer_by_its_budget_once(trip):
-    async def story():
-        shadow, stuck = Shadow(budget_s=0.05), StuckBundle()
-        first = await shadow.ask(stuck, [trip])
-        second = await shadow.ask(stuck, [trip, trip])
-        stuck.let_go.set()
-        while not shadow._late.done():
-            await asyncio.sleep(0.01)
-        return first, second, await shadow.ask(stuck, [trip])
+def test_a_shadow_that_took_longer_than_its_budget_is_left_alone_for_a_while(trip):
+    shadow, slow = Shadow(budget_s=0.02, pause_s=0.2), SlowBundle(0.05)
 
-    first, second, third = asyncio.run(story())
-    assert first == [Said("misbehaved", reason="no answer within 0.05 s")]
-    assert second == [Said("misbehaved", reason="still busy with an earlier request")] * 2
-    assert third == [Said("out_of_scope", reason="late")]
+    first, second = shadow.ask(slow, [trip]), shadow.ask(slow, [trip, trip])
+    time.sleep(0.2)
+    third = shadow.ask(slow, [trip])
+
+    assert first == third == [Said("out_of_scope", reason="slow")]
+    assert second == [Said("misbehaved", reason="not asked: took over 0.02 s just now")] * 2
+    assert slow.asked == 2
+
+
+def test_a_shadow_within_its_budget_is_always_asked(trip):
+    shadow, quick = Shadow(budget_s=5, pause_s=60), SlowBundle(0)
+    for _ in range(3):
+        shadow.ask(quick, [trip])
+    assert quick.asked == 3
 
 
 def test_a_canary_shows_the_challenger_to_its_share_and_always_to_the_same_trips(place, champion):
@@ -279,7 +282,8 @@ def test_a_request_id_is_given_back_or_made(shared_champion, trip):
 
 def test_when_too_many_trips_wait_the_next_is_refused_at_once(place, trip):
     place.upstream.release(make_bundle(place.bundles, "1"))
-    with place.serving(serving_most_waiting_trips=256) as service, ThreadPoolExecutor(1) as caller:
+    patience = {"serving_longest_answer_s": 30, "serving_longest_wait_s": 30}
+    with place.serving(serving_most_waiting_trips=256, **patience) as service, ThreadPoolExecutor(1) as caller:
         service.until_serving(champion="1")
         stuck = sqlite3.connect(place.var / "serving.db", isolation_level=None)
         stuck.execute("BEGIN IMMEDIATE")  # nothing can be committed while this is held

@@ -1,0 +1,22 @@
+"""How long the estimates feed remembers. Who needs more archives it as it comes; that is not serving's work."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from threading import Event as Flag
+
+from chassis.clock import Clock
+from chassis.feed_store import FeedStore
+
+log = logging.getLogger(__name__)
+LOOK_EVERY_S = 600.0
+
+
+def forget(store: FeedStore, clock: Clock, kept: timedelta, stop: Flag) -> None:
+    """Forget events older than `kept` of city time, now and every ten minutes, until told to stop."""
+    while True:
+        if count := store.forget_older(clock.now() - kept):
+            log.info("feed %s: %d events older than %s forgotten", store.feed, count, kept)
+        if stop.wait(LOOK_EVERY_S):
+            return

@@ -1,0 +1,98 @@
+"""Time limits on what may never end: a run of a graph, a store that does not answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, wait
+from threading import Lock, Thread
+from typing import Any, TypeVar
+
+import numpy as np
+import onnxruntime as ort  # type: ignore[import-untyped]
+
+from contracts.bundle import OUTPUT
+from contracts.problems import TandemError
+
+LOOK_S = 0.01  # by how much a run may exceed its limit
+QUIET_S = 1.0  # after which a watchdog has nothing left to watch
+T = TypeVar("T")
+
+
+class TooSlow(TandemError):
+    """There was no answer in time."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"no answer within {limit_s:g} s")
+
+
+def within(limit_s: float, work: Callable[[], T]) -> T:
+    """What `work` answers or raises, done in a thread of its own. Raises `TooSlow` after `limit_s`; the thread, a
+    daemon, is then left to itself."""
+    told: Future[T] = Future()
+
+    def tell() -> None:
+        try:
+            told.set_result(work())
+        except BaseException as error:  # whatever it is, it is for who waits
+            told.set_exception(error)
+
+    Thread(target=tell, name="within", daemon=True).start()
+    done, _ = wait([told], limit_s)
+    if not done:
+        raise TooSlow(limit_s)
+    return told.result()
+
+
+class Watchdog:
+    """Runs a graph under a time limit. A run that takes longer is ended by onnxruntime, which asks before each node,
+    those inside loops included, whether it shall go on; so no thread stays behind.
+
+    What a run pays is an entry in a dictionary. The thread that looks through it comes with a run and ends by itself
+    when it has seen none for a while.
+    """
+
+    def __init__(self, session: ort.InferenceSession, look_s: float = LOOK_S, quiet_s: float = QUIET_S) -> None:
+        self.session, self.look_s, self.quiet_s = session, look_s, quiet_s
+        self._until: dict[ort.RunOptions, float] = {}  # the runs under way, each with its end on time.monotonic()
+        self._watched = False
+        self._starting = Lock()
+
+    def run(self, feed: dict[str, np.ndarray[Any, Any]], limit_s: float) -> np.ndarray[Any, Any]:
+        """The graph's output, for inputs by name. Raises `TooSlow`, or what onnxruntime raises; any thread may call."""
+        options = ort.RunOptions()
+        self._until[options] = time.monotonic() + limit_s
+        if not self._watched:
+            self._start()
+        try:
+            answer: np.ndarray[Any, Any] = self.session.run([OUTPUT], feed, options)[0]
+        except Exception as error:
+            if options.terminate:
+                raise TooSlow(limit_s) from error
+            raise
+        finally:
+            del self._until[options]
+        return answer
+
+    def _start(self) -> None:
+        with self._starting:
+            if not self._watched:
+                self._watched = True
+                Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def _watch(self) -> None:
+        quiet_since = time.monotonic()
+        while True:
+            time.sleep(self.look_s)
+            now, running = time.monotonic(), self._until.copy()  # in one step: others run meanwhile
+            for options, until in running.items():
+                if now > until:
+                    options.terminate = True
+            if running:
+                quiet_since = now
+            elif now - quiet_since > self.quiet_s:
+                self._watched = False  # from here on a new run starts a new thread
+                if not self._until:
+                    return
+                self._start()  # one came just before: it counts on being watched
+                return

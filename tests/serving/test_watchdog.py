@@ -1,0 +1,111 @@
+"""What takes too long is stopped, and nothing else."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from contracts.trips import MODEL_INPUTS
+from serving.bundles import load
+from serving.watchdog import QUIET_S, TooSlow, Watchdog, within
+from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle
+
+SLACK_S = 1.0  # what a busy machine may add
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    make_bundle(tmp_path, "1", misbehaves="hangs")
+    return load(tmp_path, "1", None)
+
+
+HANGING = [a_trip(distance_km=SOUND_UP_TO_KM + 1)]
+
+
+def watchdogs() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "watchdog"]
+
+
+def until(holds, what: str) -> None:
+    patience = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < patience, f"waited in vain until {what}"
+        time.sleep(0.01)
+
+
+def test_an_endless_run_ends_at_its_limit(bundle):
+    began = time.monotonic()
+    with pytest.raises(TooSlow, match=r"no answer within 0\.2 s"):
+        bundle.minutes(HANGING, limit_s=0.2)
+    assert 0.2 <= time.monotonic() - began < 0.2 + SLACK_S
+
+
+def test_runs_beside_an_endless_one_go_on(bundle):
+    ended = []
+
+    def hang() -> None:
+        with pytest.raises(TooSlow):
+            bundle.minutes(HANGING, limit_s=0.5)
+        ended.append(time.monotonic())
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    answered = 0
+    while thread.is_alive():
+        assert bundle.minutes([a_trip()], limit_s=5).shape == (1, 3)
+        answered += 1
+    assert ended
+    assert answered > 20
+
+
+def test_the_watching_thread_ends_when_all_is_quiet_and_comes_back(bundle):
+    until(lambda: not watchdogs(), "no other test's watchdog is left")
+    bundle.minutes([a_trip()])
+    assert len(watchdogs()) == 1
+    until(lambda: not watchdogs(), f"the watchdog ends, {QUIET_S} s after the last run")
+    with pytest.raises(TooSlow):
+        bundle.minutes(HANGING, limit_s=0.1)
+
+
+def test_a_run_that_comes_just_as_the_watching_thread_ends_is_watched():
+    """The thread's last look and a new run, over and over, with a graph that does nothing but wait to be stopped."""
+
+    class Endless:
+        def run(self, _outputs, _feed, options):
+            patience = time.monotonic() + 2
+            while not options.terminate:
+                assert time.monotonic() < patience, "nobody watches this run"
+                time.sleep(0.001)
+            raise RuntimeError("stopped")
+
+    watchdog = Watchdog(Endless(), look_s=0.0005, quiet_s=0.001)
+    for round_ in range(60):
+        with pytest.raises(TooSlow):
+            watchdog.run({}, 0.001)
+        time.sleep(round_ * 0.00005)  # so that runs come at every moment of the thread's end
+
+
+def test_what_the_graph_raises_in_time_is_its_own(bundle):
+    feed = {item.name: np.zeros(2, item.dtype) for item in MODEL_INPUTS if item.name != "vehicle"}
+    with pytest.raises(ValueError, match="vehicle"):
+        bundle.graph.run(feed, 5)
+
+
+def test_within_answers_raises_or_gives_up():
+    assert within(5, lambda: 42) == 42
+    with pytest.raises(ZeroDivisionError):
+        within(5, lambda: 1 / 0)
+    with pytest.raises(TimeoutError, match="the work's own"):
+        within(5, the_works_own_timeout)
+    began, go_on = time.monotonic(), threading.Event()
+    with pytest.raises(TooSlow, match=r"no answer within 0\.05 s"):
+        within(0.05, go_on.wait)
+    assert time.monotonic() - began < SLACK_S
+    go_on.set()
+
+
+def the_works_own_timeout() -> None:
+    raise TimeoutError("the work's own")
