@@ -6,28 +6,40 @@ import time
 from collections.abc import Callable
 from statistics import median
 
+from chassis.logs import about_request
 from contracts.requirements import load
-from serving.edge import _request_id
+from serving.caller import Caller
 from serving.metrics import Metrics
+from serving.observation import Observation
 from tests.benchmarks.report import Part
 from tests.benchmarks.serving import goals
 from tests.benchmarks.serving.bench import Bench, table
 from tests.benchmarks.serving.bursts import Spread, on_core
 
 ROUNDS = 20
+TRACE = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
 def pieces() -> dict[str, Callable[[], object]]:
-    """What one request for one trip does beside its work; nothing is logged of a request that goes well."""
+    """What one request for one trip does beside its work: a trace that it comes with is gone on with, its ids are there
+    for whoever logs (nothing is logged of a request that goes well) and go back as headers; and it is counted."""
     metrics = Metrics(load())
-    asked = {"headers": [(b"host", b"127.0.0.1"), (b"content-type", b"application/json"), (b"content-length", b"250")]}
+    observation = Observation(metrics, None)
+    headers = {b"host": b"127.0.0.1", b"content-length": b"250", b"traceparent": TRACE}
+    caller = Caller.of(headers)
 
     def count() -> None:
-        metrics.requests.labels("200").inc()
-        metrics.seconds.observe(0.002)
-        metrics.estimates.labels("champion", "estimated").inc()
+        metrics.estimates.labels("champion", "estimated").inc(1)
+        metrics.waiting.inc(1)
+        metrics.waiting.inc(-1)
+        observation.answered(caller, 200, time.perf_counter())
 
-    return {"request id": lambda: _request_id(asked), "metrics": count}
+    return {
+        "request id and trace, read or made": lambda: Caller.of(headers),
+        "ids for the logs": lambda: about_request(caller.request_id, caller.span.trace_id),
+        "ids as headers": caller.headers,
+        "metrics": count,
+    }
 
 
 def measure(bench: Bench) -> Part:

@@ -135,7 +135,7 @@ def running(bench: Bench, peer: Peer, first: str) -> AbstractContextManager[Serv
     place = FOLDER / peer.folder
     python = environments.kept(bench.keep / "peers" / peer.folder, place / "requirements.txt")
     port = free_port()
-    filled = {"bin": str(python.parent), "port": str(port)}
+    filled = {"bin": str(python.parent.absolute()), "port": str(port)}
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("TANDEM_", "PYTHON"))}
     environment |= {name: value.format(**filled, free=free_port()) for name, value in peer.environment.items()}
     environment |= {"PEER_GRAPH": str(bench.bundle.absolute() / "model.onnx"), "PYTHONPATH": str(FOLDER.absolute())}
