@@ -168,8 +168,8 @@ class Engine:
         for role, words in said.items():
             for status, count in Counter(it.status for it in words).items():
                 self.metrics.estimates.labels(role, status).inc(count)
-        for words in zip(*said.values(), strict=True):
-            yield dict(zip(said, words, strict=True))
+        for heard in zip(*said.values(), strict=True):
+            yield dict(zip(said, heard, strict=True))
 
     def _champion(self, bundle: LoadedBundle, asked: Sequence[Question], trips: Sequence[TripRequest]) -> list[Said]:
         said = bundle.answer(trips, self.longest_run_s)
