@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -14,6 +15,9 @@ class Addresses(BaseSettings):
 
     var: Path = Path("var")
     bind: str = "127.0.0.1"
+
+    log: Literal["text", "json"] = "text"  # how logs are written: for people, or a line of JSON per event
+    otlp_endpoint: str = ""  # OpenTelemetry collector that gets spans over HTTP, such as http://127.0.0.1:4318
 
     product_port: int = 8000
     serving_port: int = 8001
@@ -59,6 +63,11 @@ class Addresses(BaseSettings):
     def tokens_file(self) -> Path:
         """Tokens of staff, couriers and control, generated at the first start, mode 0600."""
         return self.var / "tokens"
+
+    @property
+    def metrics(self) -> Path:
+        """Where the workers of a service count together while it runs."""
+        return self.var / "metrics"
 
     @property
     def bundles(self) -> Path:

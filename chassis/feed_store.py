@@ -102,7 +102,11 @@ class FeedStore:
     def append(self, tx: Connection, drafts: Sequence[Draft]) -> list[int]:
         """Append events inside the caller's transaction, so that they commit with what they tell of. Answers ids."""
         return self.append_encoded(
-            tx, [(START, *_tails(self.feed, it.type, it.time, [(it.subject, it.data)])) for it in drafts]
+            tx,
+            [
+                (START, _tails(self.feed, it.type, it.time, [(it.subject, it.data.model_dump_json())])[0])
+                for it in drafts
+            ],
         )
 
     def append_encoded(self, tx: Connection, heads_and_tails: Sequence[tuple[str, str]]) -> list[int]:
@@ -146,7 +150,8 @@ class FeedStore:
         """Forget events from before an instant, oldest first, up to the first that isn't; answers how many."""
         with reading(self.engine) as tx:
             query = select(self.heads.c.kept_from).where(self.heads.c.feed == self.feed)
-            began = first = tx.execute(query).scalar_one()
+            began: int = tx.execute(query).scalar_one()
+        first = began
         while texts := self.read(first - 1, FORGET_AT_ONCE):
             times = (datetime.fromisoformat(json.loads(text)["time"]) for text in texts)
             older = sum(1 for _ in takewhile(lambda time: time < than, times))
@@ -166,41 +171,42 @@ class FeedWriter:
     for. It speaks to the database driver itself, since SQLAlchemy takes four times as long as the commit."""
 
     def __init__(self, store: FeedStore) -> None:
-        self.store, self.dialect = store, store.engine.dialect.name
-        mark = "?" if self.dialect == "sqlite" else "%s"
+        self.store, dialect = store, store.engine.dialect
+        self._locks_late, self._error = dialect.name == "sqlite", dialect.loaded_dbapi.Error
+        mark = "?" if dialect.name == "sqlite" else "%s"
         self._take = "UPDATE feed_heads SET last_id = last_id + ? WHERE feed = ? RETURNING last_id".replace("?", mark)
         self._add = "INSERT INTO feed_events (feed, id, event) VALUES (?, ?, ?)".replace("?", mark)
         self._connection = store.engine.raw_connection()
 
-    def append(self, event_type: str, time: datetime, told: Sequence[tuple[str, Wire]]) -> None:
-        """Append events of one type and city time, each as subject and data, and commit. Raises `FeedUnwritable`; the
-        next append may go well again."""
+    def append(self, event_type: str, time: datetime, told: Sequence[tuple[str, str]]) -> None:
+        """Append events of one type and city time, each as its subject and its data in JSON, and commit. Raises
+        `FeedUnwritable`; the next append may go well again."""
         feed = self.store.feed
         encoded = _tails(feed, event_type, time, told)
         try:
             cursor = self._connection.cursor()
-            if self.dialect == "sqlite":  # a lock asked for in mid-transaction can fail without waiting
+            if self._locks_late:  # a lock asked for in mid-transaction can fail without waiting
                 cursor.execute("BEGIN IMMEDIATE")
             cursor.execute(self._take, (len(encoded), feed))
-            first = cursor.fetchone()[0] - len(encoded) + 1
+            [last] = cursor.fetchall()
+            first = last[0] - len(encoded) + 1
             rows = [(feed, number, f"{START}{number}{rest}") for number, rest in enumerate(encoded, first)]
             cursor.executemany(self._add, rows)
             self._connection.commit()
-        except self.store.engine.dialect.dbapi.Error as error:
+        except self._error as error:
             self.close()
             self._connection = self.store.engine.raw_connection()
             raise FeedUnwritable(f"feed {feed} cannot be written ({type(error).__name__}: {error})") from error
 
     def close(self) -> None:
         """Give the connection back; what was not committed is forgotten."""
-        with suppress(self.store.engine.dialect.dbapi.Error):
+        with suppress(self._error):
             self._connection.close()
 
 
-def _tails(feed: str, event_type: str, time: datetime, told: Sequence[tuple[str, Wire]]) -> list[str]:
+def _tails(feed: str, event_type: str, time: datetime, told: Sequence[tuple[str, str]]) -> list[str]:
     """The JSON of events after their ids; before them it is `START`."""
     same = f'","source":"/tandem/{feed}","type":"{event_type}","time":"{time.isoformat()}","subject":'
     return [
-        f'{same}{json.dumps(subject)},"datacontenttype":"application/json","data":{data.model_dump_json()}}}'
-        for subject, data in told
+        f'{same}{json.dumps(subject)},"datacontenttype":"application/json","data":{data}}}' for subject, data in told
     ]

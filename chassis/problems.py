@@ -36,14 +36,14 @@ class ProblemError(TandemError):
         self.status, self.slug, self.errors, self.retry_after_s = status, slug, errors or [], retry_after_s
 
 
-def answer(error: ProblemError, instance: str) -> Response:
+def answer(error: ProblemError, instance: str | None) -> Response:
     """The problem as a response, with Retry-After where the error knows when to try again."""
     problem = Problem(
         type=f"/problems/{error.slug}",
         title=error.slug.replace("-", " ").capitalize(),
         status=error.status,
         detail=_sendable(str(error)),
-        instance=_sendable(instance),
+        instance=None if instance is None else _sendable(instance),
         errors=error.errors,
         retry_after_s=error.retry_after_s,
     )

@@ -2,88 +2,126 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 import os
-import signal
+import resource
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from threading import Event as Flag
-from threading import Thread
+from functools import partial
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import PlainTextResponse
 from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
+from chassis.http import LimitedProtocol, Limits
+from chassis.life import Life, Work
 from chassis.problems import ProblemError, documented, translate_errors
 from contracts.problems import TandemError
 
 KEPT_ALIVE_S = 75  # longer than our clients keep an idle connection, so that none is closed under a request
+HANGS_S = 10  # a worker silent for so long is replaced; to start takes one a second, on a busy machine some
+OTHER_FILES = 100  # that a process keeps open beside its connections: databases, logs, its own requests
 
 
 def make_app(
     title: str,
     registry: CollectorRegistry,
     ready: Callable[[], str | None],
-    background: Mapping[str, Callable[[Flag], None]] | None = None,
+    background: Mapping[str, Work] | None = None,
     statuses: Mapping[type[TandemError], int] | None = None,
+    started: Callable[[], str | None] = lambda: None,
+    drain_s: float = 0.0,
+    collectors: Sequence[Collector] = (),
 ) -> FastAPI:
-    """An app with `/health/live`, `/health/ready`, `/metrics` and problem answers.
+    """An app with `/health/live`, `/health/startup`, `/health/ready`, `/metrics` and problem answers.
 
-    `ready` answers why the service isn't ready, or None. Each `background` function runs in a thread of its own from
-    start to shutdown and returns soon after its flag is set; one that raises ends the process, so that the supervisor
-    starts it afresh.
+    `started` and `ready` answer why the service hasn't started or isn't ready, or None. `background` and `drain_s` are
+    told in `Life`. `collectors` are asked at each scrape, in the worker that answers it: they tell what holds for the
+    whole service, which metrics that workers add up can't.
     """
-    stop = Flag()
-    failures: list[str] = []
-
-    def run(name: str, work: Callable[[Flag], None]) -> None:
-        try:
-            work(stop)
-        except Exception:
-            logging.getLogger(title).exception("background %s failed; the process ends to be started afresh", name)
-            failures.append(name)
-            os.kill(os.getpid(), signal.SIGINT)  # uvicorn drains on it; it ends this process alone
+    life = Life(title, background or {}, drain_s)
+    scraped = _scraped(registry)
+    for collector in collectors:
+        scraped.register(collector)
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        threads = [Thread(target=run, args=item, name=item[0], daemon=True) for item in (background or {}).items()]
-        for thread in threads:
-            thread.start()
-        yield
-        stop.set()
-        for thread in threads:
-            thread.join(timeout=10)
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Life]]:
+        life.start()
+        life.drain_on_signals(asyncio.get_running_loop())
+        yield {"life": life}
+        life.end()
 
     # FastAPI's own telemetry looks for exporters at every request, which takes longer than our metrics.
     silent: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
     app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None, telemetry=silent)
-    app.state.failures = failures
+    app.state.life = life
     translate_errors(app, statuses)
 
     @app.get("/health/live", tags=["health"])
     async def live() -> dict[str, str]:
         return {"status": "live"}
 
+    @app.get("/health/startup", tags=["health"], responses=documented(503))
+    async def has_started() -> dict[str, str]:
+        return _healthy("started", life.why_not_started() or started())
+
     @app.get("/health/ready", tags=["health"], responses=documented(503))
     async def is_ready() -> dict[str, str]:
-        reason = f"background {failures[0]} failed" if failures else ready()
-        if reason is not None:
-            raise ProblemError(503, "not-ready", reason, retry_after_s=1)
-        return {"status": "ready"}
+        return _healthy("ready", life.why_not_ready() or ready())
 
     @app.get("/metrics", tags=["health"], response_class=PlainTextResponse)
-    async def metrics() -> Response:
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+    def metrics() -> Response:
+        return Response(generate_latest(scraped), media_type=CONTENT_TYPE_LATEST)
 
     return app
 
 
-def listen(app: FastAPI, bind: str, port: int, name: str) -> None:
-    """Serve an app until the process is told to end. A taken port ends it with a message that says what to set."""
+def _healthy(status: str, reason: str | None) -> dict[str, str]:
+    if reason is not None:
+        raise ProblemError(503, f"not-{status}", reason, retry_after_s=1)
+    return {"status": status}
+
+
+def _scraped(registry: CollectorRegistry) -> CollectorRegistry:
+    """What a scrape tells: the metrics of this process or, in a worker, of all workers."""
+    folder = os.environ.get("PROMETHEUS_MULTIPROC_DIR")  # prometheus_client's own variable: it counts in files there
+    if folder is None:
+        return registry
+    of_all = CollectorRegistry()
+    MultiProcessCollector(of_all, folder)  # type: ignore[no-untyped-call]
+    return of_all
+
+
+def server_config(app: Any, limits: Limits | None = None, **more: Any) -> uvicorn.Config:
+    """How uvicorn shall serve an app or its factory."""
+    how: dict[str, Any] = {
+        "http": partial(LimitedProtocol, limits or Limits()),
+        "ws": "none",
+        "log_config": None,  # its loggers are formatted as all others
+        "log_level": "warning",
+        "access_log": False,
+        "proxy_headers": False,
+        "timeout_graceful_shutdown": 5,
+        "timeout_keep_alive": KEPT_ALIVE_S,
+        "timeout_worker_healthcheck": HANGS_S,
+    }
+    return uvicorn.Config(app, **{**how, **more})
+
+
+def listening_socket(bind: str, port: int, name: str, limits: Limits) -> socket.socket:
+    """A bound socket, and room for its connections. A taken port ends the process, saying what to set."""
+    most_open, ceiling = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.connections + OTHER_FILES
+    if most_open != resource.RLIM_INFINITY and most_open < wanted:
+        most = wanted if ceiling == resource.RLIM_INFINITY else min(wanted, ceiling)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, ceiling))
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
@@ -92,16 +130,15 @@ def listen(app: FastAPI, bind: str, port: int, name: str) -> None:
         sys.exit(
             f"{name}: cannot listen on {bind}:{port} ({error.strerror}): set TANDEM_{name.upper()}_PORT to a free one"
         )
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=5, timeout_keep_alive=KEPT_ALIVE_S
-    )
+    return sock
+
+
+def listen(app: FastAPI, bind: str, port: int, name: str, limits: Limits | None = None) -> None:
+    """Serve an app in this process until it is told to end. `chassis.workers.share` does it in several."""
+    limits = limits or Limits()
+    sock = listening_socket(bind, port, name, limits)
     with suppress(KeyboardInterrupt):  # uvicorn has drained by then and raises it anew for its caller
-        uvicorn.Server(config).run(sockets=[sock])
-    if app.state.failures:
-        sys.exit(f"{name}: {', '.join(app.state.failures)} failed; see the log above")
-
-
-def log_to_stderr(name: str) -> None:
-    """Plain log lines on stderr, which the supervisor collects."""
-    logging.basicConfig(level=logging.INFO, format=f"%(asctime)s {name} %(levelname)s %(message)s")
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+        uvicorn.Server(server_config(app, limits)).run(sockets=[sock])
+    life: Life = app.state.life
+    if life.failures:
+        sys.exit(f"{name}: {', '.join(life.failures)} failed; see the log above")

@@ -15,7 +15,8 @@ from fastapi import FastAPI
 from chassis.clock import Clock
 from chassis.feed_routes import feed_routes
 from chassis.followers import Follower
-from chassis.service import listen, log_to_stderr, make_app
+from chassis.logs import write_logs
+from chassis.service import listen, make_app
 from contracts.requirements import load
 from contracts.snapshots import SnapshotZone
 from data.batch_rules import ZoneReference
@@ -103,8 +104,8 @@ def service(worker: Worker) -> FastAPI:
 
 def main() -> None:
     """Run the service."""
-    log_to_stderr("data")
     settings = Settings()
+    write_logs("data", settings.log)
     desk = build(settings)
     desk.recover()
     listen(service(Worker(desk)), settings.bind, settings.port("data"), "data")

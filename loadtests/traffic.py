@@ -9,7 +9,7 @@ from locust import FastHttpUser  # noqa: F401  # first: it makes sockets coopera
 from locust.env import Environment
 
 from chassis.clock import Clock
-from chassis.service import log_to_stderr
+from chassis.logs import write_logs
 from loadtests.couriers import Couriers, log
 from loadtests.customers import Customers
 from loadtests.settings import TrafficSettings
@@ -42,5 +42,6 @@ def _summaries(environment: Environment) -> None:
 
 
 if __name__ == "__main__":
-    log_to_stderr("traffic")
-    run(TrafficSettings())
+    settings = TrafficSettings()
+    write_logs("traffic", settings.log)
+    run(settings)

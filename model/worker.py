@@ -25,7 +25,8 @@ from chassis.databases import open_database, reading
 from chassis.feed_routes import feed_routes
 from chassis.feed_store import Draft, FeedStore, feed_tables
 from chassis.followers import Follower, cursor_table
-from chassis.service import listen, log_to_stderr, make_app
+from chassis.logs import write_logs
+from chassis.service import listen, make_app
 from contracts.bundle import BundleRefused, BundleReleased
 from contracts.decisions import Decision
 from contracts.feeds import Event, payload
@@ -168,8 +169,8 @@ def _known(tx: Connection, table: Table, decision_id: str) -> bool:
 
 def main() -> None:
     """Wire the worker and serve its feed."""
-    log_to_stderr("model")
     settings, registry = Settings(), CollectorRegistry()
+    write_logs("model", settings.log)
     engine = open_database(settings.database_url("model"), metadata)
     worker = Worker(settings, engine, registry)
     monitoring = Follower(settings.url("monitoring"), "decisions", engine, cursors, hear_decisions)

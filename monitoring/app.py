@@ -18,7 +18,7 @@ from chassis.databases import open_database, reading
 from chassis.feed_routes import feed_routes
 from chassis.problems import ProblemError, documented
 from chassis.service import make_app
-from chassis.tokens import read_token, requires
+from chassis.tokens import Tokens, requires
 from contracts import dictionary, measurements, requirements
 from contracts.problems import TandemError
 from monitoring import pages
@@ -54,7 +54,7 @@ def build(settings: Settings) -> FastAPI:
     app.mount("/static", StaticFiles(directory=HERE / "static"))
     app.include_router(feed_routes(announcer.feed))
     add_pages(app, monitor, clock)
-    add_json(app, monitor, clock, read_token(settings.tokens_file, "staff"))
+    add_json(app, monitor, clock, Tokens(settings.tokens_file))
     return app
 
 
@@ -106,7 +106,7 @@ def add_pages(app: FastAPI, monitor: Monitor, clock: Clock) -> None:
             return templates.TemplateResponse(request, "decisions.html", {"announced": pages.announced(tx, 200)})
 
 
-def add_json(app: FastAPI, monitor: Monitor, clock: Clock, staff_token: str) -> None:
+def add_json(app: FastAPI, monitor: Monitor, clock: Clock, tokens: Tokens) -> None:
     """The same for machines, and a person's approval."""
 
     def newest() -> pages.View:
@@ -142,7 +142,7 @@ def add_json(app: FastAPI, monitor: Monitor, clock: Clock, staff_token: str) -> 
         with reading(monitor.engine) as tx:
             return pages.promises_at(tx, clock.now(), monitor.record)
 
-    staff = Depends(requires("staff", staff_token))
+    staff = Depends(requires("staff", tokens))
 
     @app.post(
         "/v1/approvals/{decision_id}", tags=["monitoring"], dependencies=[staff], responses=documented(401, 409, 422)

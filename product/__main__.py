@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import sys
 
-from chassis.service import listen, log_to_stderr
+from chassis.logs import write_logs
+from chassis.service import listen
 from contracts.problems import TandemError
 from product.main import build
 from product.settings import Settings
 
 if __name__ == "__main__":
-    log_to_stderr("product")
     settings = Settings()
+    write_logs("product", settings.log)
     try:
         app = build(settings)
     except TandemError as error:

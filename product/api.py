@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query
 
 from chassis.problems import documented
-from chassis.tokens import requires
+from chassis.tokens import Tokens, requires
 from contracts.bookings import CourierReport, Job, Quote, QuoteRequest, Rating, TripStatus
 from contracts.problems import TandemError
 from contracts.trips import TripId
@@ -28,10 +28,10 @@ HTTP_STATUS: dict[type[TandemError], int] = {
 }
 
 
-def api_routes(desk: Desk, courier_token: str) -> APIRouter:
+def api_routes(desk: Desk, tokens: Tokens) -> APIRouter:
     """Routes under `/api`."""
     router = APIRouter(prefix="/api", responses=documented(400, 422))
-    courier = [Depends(requires("courier", courier_token))]
+    courier = [Depends(requires("courier", tokens))]
 
     @router.get("/zones", tags=["customers"], responses=documented(503))
     async def zones() -> list[dict[str, int | str]]:

@@ -13,7 +13,7 @@ from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
 from chassis.followers import Follower
 from chassis.service import make_app
-from chassis.tokens import make_tokens, read_token
+from chassis.tokens import Tokens, make_tokens
 from contracts import requirements
 from product.api import HTTP_STATUS, api_routes
 from product.conditions import CityView
@@ -34,6 +34,7 @@ def build(settings: Settings) -> FastAPI:
     record = requirements.load()
     budget_s = BUDGET_SHARE * record["estimate-wait"].ceiling / 1000
     make_tokens(settings.tokens_file)
+    tokens = Tokens(settings.tokens_file)
     engine = open_database(settings.database_url("product"), METADATA)
     city = CityView(engine, stale_after=timedelta(minutes=settings.stale_reading_min))
     ledger = Ledger(engine, clock.zone)
@@ -65,8 +66,8 @@ def build(settings: Settings) -> FastAPI:
         background={"conditions": follow_city, "fallback": rebuild_fallback},
         statuses=HTTP_STATUS,
     )
-    app.include_router(api_routes(desk, read_token(settings.tokens_file, "courier")))
+    app.include_router(api_routes(desk, tokens))
     app.include_router(feed_routes(ledger.trips_feed, ledger.ratings_feed))
-    app.include_router(page_routes(desk, read_token(settings.tokens_file, "staff")))
+    app.include_router(page_routes(desk, tokens))
     app.mount("/static", static_files())
     return app

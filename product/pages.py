@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -16,6 +15,7 @@ from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
+from chassis.tokens import Tokens
 from contracts.bookings import QuoteRequest, Rating
 from contracts.problems import TandemError
 from contracts.trips import VEHICLES, TripId, Vehicle
@@ -36,7 +36,7 @@ def static_files() -> StaticFiles:
     return StaticFiles(directory=HERE / "static")
 
 
-def page_routes(desk: Desk, staff_token: str) -> APIRouter:
+def page_routes(desk: Desk, tokens: Tokens) -> APIRouter:
     """Routes for people."""
     templates = Environment(
         loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True
@@ -114,7 +114,7 @@ def page_routes(desk: Desk, staff_token: str) -> APIRouter:
         return RedirectResponse(f"/trips/{trip_id}", 303)
 
     def is_staff(token: str | None) -> bool:
-        return secrets.compare_digest((token or "").encode(), staff_token.encode())
+        return tokens.accepts("staff", token or "")
 
     @router.get("/dispatch")
     def dispatch(request: Request) -> Response:

@@ -7,24 +7,25 @@ import time
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chassis.logs import about_request
 from serving.caller import Caller
-from serving.metrics import Metrics
-from serving.shortcut import ESTIMATES
+from serving.observation import ESTIMATES, Observation
 
 
 class Edge:
     """Plain ASGI: Starlette's own middleware class would cost more than the estimate. It leaves the `Caller` in the
     scope, as `caller`."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, largest_body_bytes: int) -> None:
-        self.app, self.metrics, self.largest = app, metrics, largest_body_bytes
+    def __init__(self, app: ASGIApp, observation: Observation, largest_body_bytes: int) -> None:
+        self.app, self.observation, self.largest = app, observation, largest_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = time.perf_counter()
+        began = time.perf_counter()
         caller = scope["caller"] = Caller.of(dict(scope["headers"]))
+        about_request(caller.request_id, caller.span.trace_id if caller.span else "")
         taken, status = 0, 500
 
         async def limited() -> Message:
@@ -46,4 +47,4 @@ class Edge:
             await self.app(scope, limited, named)
         finally:
             if scope["path"] == ESTIMATES:
-                self.metrics.count(status, time.perf_counter() - started)
+                self.observation.answered(caller, status, began)

@@ -13,8 +13,10 @@ from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
 from chassis.feed_store import FeedStore, feed_tables
 from chassis.followers import cursor_table
+from chassis.logs import write_logs
 from chassis.service import make_app
-from chassis.tokens import read_token
+from chassis.spans import exporter
+from chassis.tokens import Tokens
 from contracts import requirements
 from serving.bundles import BundleRefused
 from serving.conductor import Conductor, RolloutFollower, seal_table
@@ -22,6 +24,7 @@ from serving.desk import EstimateDesk
 from serving.edge import Edge
 from serving.engine import Engine, Shadow
 from serving.metrics import Metrics, Now
+from serving.observation import Observation
 from serving.protocol_v2 import protocol_v2_routes
 from serving.retention import forget
 from serving.rollout import NotApplicable
@@ -31,13 +34,20 @@ from serving.shortcut import Shortcut
 from serving.store import open_store
 
 
+def app_from_settings() -> FastAPI:
+    """The service as the environment sets it: for workers, which begin with nothing else."""
+    settings = Settings()
+    write_logs("serving", settings.log)
+    return build(settings)
+
+
 def build(settings: Settings) -> FastAPI:
     """The service: bundles of the last rollout loaded, nothing started."""
     metadata = MetaData()
     feed_tables(metadata)
     cursors, seals = cursor_table(metadata), seal_table(metadata)
-    engine = open_database(settings.database_url("serving"), metadata)
-    estimates, rollout = FeedStore(engine, "estimates", metadata), FeedStore(engine, "rollout", metadata)
+    database = open_database(settings.database_url("serving"), metadata)
+    estimates, rollout = FeedStore(database, "estimates", metadata), FeedStore(database, "rollout", metadata)
     clock = Clock.load(settings.clock_file)
     metrics = Metrics(requirements.load())
 
@@ -58,7 +68,6 @@ def build(settings: Settings) -> FastAPI:
     decisions = RolloutFollower(conductor, settings.url("monitoring"), "decisions", cursors)
     followers = {"bundles": bundles, "decisions": decisions}
     now = Now(lambda: conductor.fleet.rollout, lambda: {feed: it.last_answer for feed, it in followers.items()})
-    metrics.registry.register(now)
 
     def ready() -> str | None:
         if "champion" not in conductor.fleet.bundles:
@@ -81,11 +90,14 @@ def build(settings: Settings) -> FastAPI:
             "follow decisions": partial(decisions.follow, wait_s=settings.serving_feed_wait_s),
         },
         statuses={NotApplicable: 409, BundleRefused: 409},
+        drain_s=settings.serving_drain_s,
+        collectors=[now],
     )
     app.include_router(estimate_routes(desk))
-    app.include_router(rollout_routes(conductor, read_token(settings.tokens_file, "control")))
+    app.include_router(rollout_routes(conductor, Tokens(settings.tokens_file)))
     app.include_router(protocol_v2_routes(conductor, ready, metrics, settings.serving_longest_run_s))
     app.include_router(feed_routes(estimates, rollout))
-    app.add_middleware(Edge, metrics=metrics, largest_body_bytes=largest_body)
-    app.add_middleware(Shortcut, desk=desk, metrics=metrics, largest_body_bytes=largest_body)
+    observation = Observation(metrics, exporter(settings, "serving"))
+    app.add_middleware(Edge, observation=observation, largest_body_bytes=largest_body)
+    app.add_middleware(Shortcut, desk=desk, observation=observation, largest_body_bytes=largest_body)
     return app

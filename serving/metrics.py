@@ -58,13 +58,12 @@ class Metrics:
             ["action"],
             registry=registry,
         )
-        self.waiting = Gauge("tandem_waiting_trips", "Trips taken in and not yet answered", registry=registry)
-
-    def count(self, status: int, seconds: float) -> None:
-        """Count a request for estimates, and how long its answer took."""
-        self.requests.labels(str(status)).inc()
-        if status == 200:  # a quick refusal must not make the answers look quick
-            self.seconds.observe(seconds)
+        self.waiting = Gauge(
+            "tandem_waiting_trips",
+            "Trips taken in and not yet answered",
+            registry=registry,
+            multiprocess_mode="livesum",
+        )
 
 
 class Now(Collector):

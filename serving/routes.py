@@ -8,14 +8,14 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from chassis.feed_store import FeedStore
 from chassis.problems import documented
-from chassis.tokens import requires
+from chassis.tokens import Tokens, requires
 from contracts.bundle import Lineage
 from contracts.estimates import TIMEOUT_HEADER, EstimatesAnswer, EstimatesRequest, Rollout, RolloutCommand
 from contracts.feeds import Event
 from serving.conductor import Conductor, Fleet
 from serving.desk import EstimateDesk
+from serving.observation import ESTIMATES
 from serving.rollout import Role
-from serving.shortcut import ESTIMATES
 
 TimeoutMs = Annotated[
     int | None, Header(alias=TIMEOUT_HEADER, ge=1, le=999_999, description="Milliseconds that the caller will wait")
@@ -35,18 +35,17 @@ def estimate_routes(desk: EstimateDesk) -> APIRouter:
     @router.post(ESTIMATES, response_model=EstimatesAnswer, responses=documented(400, 413, 422, 503))
     async def estimate(request: Request, asked: EstimatesRequest, timeout_ms: TimeoutMs = None) -> Response:
         """Quantiles of each trip's duration, or out of scope with the reason; on request what adds or saves minutes."""
-        estimates = await desk.answer(asked.trips, asked.with_reasons, request.scope["caller"], timeout_ms)
-        answer = EstimatesAnswer(estimates=estimates)
-        return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
+        told = await desk.answer(asked.trips, asked.with_reasons, request.scope["caller"], timeout_ms)
+        return Response(told, media_type="application/json")
 
     return router
 
 
-def rollout_routes(conductor: Conductor, control_token: str) -> APIRouter:
+def rollout_routes(conductor: Conductor, tokens: Tokens) -> APIRouter:
     """Who serves now, who did, and the control for people."""
     router = APIRouter(prefix="/v1/rollout", tags=["rollout"])
     store: FeedStore = conductor.store
-    guard = Depends(requires("control", control_token))
+    guard = Depends(requires("control", tokens))
 
     @router.get("")
     async def show() -> RolloutState:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
+
 from chassis.addresses import Addresses
 
 
@@ -16,5 +20,8 @@ class Settings(Addresses):
     serving_longest_run_s: float = 0.5  # a champion's graph that takes longer is stopped
     serving_shadow_budget_s: float = 0.05  # how long an answer waits for the bundle that nobody is shown
     serving_shadow_pause_s: float = 1.0  # how long that bundle is left alone when it took longer
+    serving_workers: Annotated[int, Field(ge=1)] = 1  # processes on one socket
+    serving_connections: int = 2_000  # open ones of a process
+    serving_drain_s: float = 1.0  # how long it answers on, not ready, once told to end; 0 where nothing balances load
     serving_feed_wait_s: float = 2.0  # how long one look at a followed feed may wait for news
     serving_estimates_kept_days: float = 90.0  # city days

@@ -1,7 +1,7 @@
 """The short way to an estimate, past FastAPI's routing, which takes longer than the estimate itself.
 
 Only what is plainly good goes this way: any other request is handed on as it came, so that one place alone, the route,
-decides how bad requests are answered (docs/decisions/0010).
+decides how bad requests are answered (docs/decisions/0011).
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ import time
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chassis.logs import about_request
 from chassis.problems import ProblemError, answer
-from contracts.estimates import TIMEOUT_HEADER, EstimatesAnswer, EstimatesRequest
+from contracts.estimates import TIMEOUT_HEADER, EstimatesRequest
 from serving.caller import Caller, Headers
 from serving.desk import EstimateDesk
-from serving.metrics import Metrics
+from serving.observation import ESTIMATES, Observation
 
-ESTIMATES = "/v1/estimates"
 WHOLE = re.compile(rb"[1-9][0-9]{0,5}")
+JSON = (b"content-type", b"application/json")
 _TIMEOUT = TIMEOUT_HEADER.lower().encode()
 
 
 class Shortcut:
     """Plain ASGI in front of the app: answers good requests for estimates itself."""
 
-    def __init__(self, app: ASGIApp, desk: EstimateDesk, metrics: Metrics, largest_body_bytes: int) -> None:
-        self.app, self.desk, self.metrics, self.largest = app, desk, metrics, largest_body_bytes
+    def __init__(self, app: ASGIApp, desk: EstimateDesk, observation: Observation, largest_body_bytes: int) -> None:
+        self.app, self.desk, self.observation, self.largest = app, desk, observation, largest_body_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] == ESTIMATES and scope["method"] == "POST":
@@ -47,7 +48,7 @@ class Shortcut:
         )
 
     async def _estimate(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
-        started = time.perf_counter()
+        began = time.perf_counter()
         message = await receive()
         body = message.get("body", b"")
         while message.get("more_body", False):
@@ -61,24 +62,22 @@ class Shortcut:
             await self.app(scope, _again(body, receive), send)
             return
         caller, timeout = Caller.of(headers), headers.get(_TIMEOUT)
+        about_request(caller.request_id, caller.span.trace_id if caller.span else "")
         try:
-            estimates = await self.desk.answer(
+            told = await self.desk.answer(
                 asked.trips, asked.with_reasons, caller, None if timeout is None else int(timeout)
             )
         except ProblemError as problem:
             refusal = answer(problem, ESTIMATES)
             refusal.raw_headers += caller.headers()
-            self.metrics.count(refusal.status_code, time.perf_counter() - started)
+            self.observation.answered(caller, refusal.status_code, began)
             await refusal(scope, receive, send)
             return
-        told = EstimatesAnswer(estimates=estimates).model_dump_json(exclude_none=True).encode()
-        size = (b"content-length", b"%d" % len(told))
+        body = told.encode()
+        size = (b"content-length", b"%d" % len(body))
         await send({"type": "http.response.start", "status": 200, "headers": [JSON, size, *caller.headers()]})
-        await send({"type": "http.response.body", "body": told})
-        self.metrics.count(200, time.perf_counter() - started)
-
-
-JSON = (b"content-type", b"application/json")
+        await send({"type": "http.response.body", "body": body})
+        self.observation.answered(caller, 200, began)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:

@@ -11,6 +11,9 @@ from contextlib import contextmanager
 import uvicorn
 from fastapi import FastAPI
 
+from chassis.http import Limits
+from chassis.service import server_config
+
 
 def free_port() -> int:
     """A port that was free a moment ago."""
@@ -20,11 +23,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(app: FastAPI) -> Iterator[str]:
-    """Serve an app in a thread; answers its base URL."""
+def running(app: FastAPI, limits: Limits | None = None) -> Iterator[str]:
+    """Serve an app in a thread, as it is served in production; answers its base URL."""
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
+    server = uvicorn.Server(server_config(app, limits, timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
     thread.start()
     while not server.started:

@@ -7,8 +7,9 @@ from fastapi import FastAPI
 from chassis.clock import Clock
 from chassis.databases import open_database
 from chassis.feed_store import FeedStore
-from chassis.service import listen, log_to_stderr
-from chassis.tokens import read_token
+from chassis.logs import write_logs
+from chassis.service import listen
+from chassis.tokens import Tokens
 from data.city.keeper import Keeper
 from data.city.log import METADATA, IncidentLog
 from data.city.reference import City
@@ -22,11 +23,10 @@ def build(settings: Settings) -> FastAPI:
     feed = FeedStore(engine, "conditions", METADATA)
     clock = Clock.load(settings.clock_file)
     keeper = Keeper(City(settings.city_seed), IncidentLog(engine), feed, clock, settings.clock_file)
-    tokens = settings.tokens_file
-    return city_app(keeper, read_token(tokens, "courier"), read_token(tokens, "control"))
+    return city_app(keeper, Tokens(settings.tokens_file))
 
 
 if __name__ == "__main__":
-    log_to_stderr("city")
     settings = Settings()
+    write_logs("city", settings.log)
     listen(build(settings), settings.bind, settings.city_port, "city")

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry, Counter
 from chassis.feed_routes import feed_routes
 from chassis.problems import documented
 from chassis.service import make_app
-from chassis.tokens import requires
+from chassis.tokens import Tokens, requires
 from contracts.conditions import IncidentStart, TruthAnswer, TruthRequest, Wish
 from contracts.problems import TandemError
 from contracts.trips import Instant, Wire
@@ -37,7 +37,7 @@ class IncidentShown(Wire):
     running: bool
 
 
-def city_app(keeper: Keeper, courier_token: str, control_token: str) -> FastAPI:
+def city_app(keeper: Keeper, tokens: Tokens) -> FastAPI:
     """The city's app; the keeper beats in its background."""
     registry = CollectorRegistry()
     truths = Counter("tandem_city_truths", "Trips that couriers asked the truth of", ["outcome"], registry=registry)
@@ -51,7 +51,7 @@ def city_app(keeper: Keeper, courier_token: str, control_token: str) -> FastAPI:
     )
     app.include_router(feed_routes(keeper.feed))
 
-    @app.post("/v1/truth", dependencies=[Depends(requires("courier", courier_token))], responses=documented(401, 422))
+    @app.post("/v1/truth", dependencies=[Depends(requires("courier", tokens))], responses=documented(401, 422))
     async def truth(asked: TruthRequest) -> TruthAnswer:
         answer = city.answer(asked, log.started)
         truths.labels(answer.outcome).inc()
@@ -71,7 +71,7 @@ def city_app(keeper: Keeper, courier_token: str, control_token: str) -> FastAPI:
     @app.post(
         "/v1/incidents",
         status_code=201,
-        dependencies=[Depends(requires("control", control_token))],
+        dependencies=[Depends(requires("control", tokens))],
         responses=documented(401, 404, 409, 422),
     )
     def start_incident(asked: IncidentStart) -> IncidentShown:

@@ -26,9 +26,10 @@ class Contest:
         first = int(np.searchsorted(at, at[int(len(at) * (1 - HELD_OUT))]))  # rows of one instant stay together
         return self.train.take(slice(0, first)), self.train.take(slice(first, None))
 
-    def tenth(self) -> Contest:
-        """Every tenth row."""
-        return replace(self, train=self.train.take(slice(None, None, 10)), test=self.test.take(slice(None, None, 10)))
+    def every(self, nth: int) -> Contest:
+        """Every nth row."""
+        sparse = slice(None, None, nth)
+        return replace(self, train=self.train.take(sparse), test=self.test.take(sparse))
 
     def hidden(self, names: Sequence[str]) -> Contest:
         """The same contest with some inputs missing everywhere."""

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from chassis.problems import MEDIA_TYPE
 from chassis.service import make_app
-from chassis.tokens import requires
+from chassis.tokens import Tokens, requires
 from contracts.problems import TandemError
 from contracts.trips import Wire, Zone
 from tests.servers import running
@@ -34,7 +34,9 @@ class Asked(Wire):
 
 
 @pytest.fixture(scope="module")
-def service() -> Iterator[httpx.Client]:
+def service(tmp_path_factory) -> Iterator[httpx.Client]:
+    file = tmp_path_factory.mktemp("edges") / "tokens"
+    file.write_text('{"courier": "c", "staff": "the-token", "control": "o"}')
     app = make_app("edges", CollectorRegistry(), ready=lambda: None, statuses={NotYet: 503})
     router = APIRouter(prefix="/things")
 
@@ -46,7 +48,7 @@ def service() -> Iterator[httpx.Client]:
             raise Forgotten("the secret file /etc/tandem is not there")
         return f"{1 / len('x' if fails != 'bug' else '')}"
 
-    @router.post("", dependencies=[Depends(requires("staff", "the-token"))])
+    @router.post("", dependencies=[Depends(requires("staff", Tokens(file)))])
     def write(asked: Asked) -> int:
         return asked.zone
 
