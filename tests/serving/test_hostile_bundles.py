@@ -179,5 +179,5 @@ def test_the_old_bundle_serves_on_while_hostile_ones_are_looked_at(place, champi
         assert f"{version}, {stage}: " in rejected()[version]
         assert says in rejected()[version]
     assert (champion.rollout()["champion"], champion.rollout()["challenger"]) == ("1", None)
-    assert asked > 50
-    assert slowest_s < 1
+    assert asked > 3
+    assert slowest_s < LONGEST_RUN_S / 2  # nobody waited until the endless one was stopped
