@@ -7,10 +7,10 @@ READY := .venv/.ready
 export PYTHON TORCH_INDEX
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop incident kill test test-loop test-browser test-postgres loadtest contracts prove benchmark-model requirements exports rebuild mlflow feasible feasible-review data-value check lint types clean lock fresh compose-env
+.PHONY: help setup run stop incident kill test test-loop test-browser test-postgres loadtest contracts prove benchmark-model benchmark-serving requirements exports rebuild mlflow feasible feasible-review data-value check lint types clean lock fresh compose-env
 
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## create .venv and install from the lock file (only when it changed)
 
@@ -54,6 +54,9 @@ prove: $(READY)  ## every requirement's check goes red under its saboteur, and g
 
 benchmark-model: $(READY)  ## the model against limits, LightGBM and the oracle: PART=city, new-york or cost; QUICK=1 for a tenth of the rows
 	@$(BIN)/python -m tests.benchmarks.model $(if $(PART),--part $(PART)) $(if $(QUICK),--quick)
+
+benchmark-serving: $(READY)  ## serving against its goals, bare uvicorn and its peers: PART=throughput, peers, tail, size, batch, observability, overload or profile; QUICK=1 for moments
+	@$(BIN)/python -m tests.benchmarks.serving $(if $(PART),--part $(PART)) $(if $(QUICK),--quick)
 
 requirements: $(READY)  ## requirement, limit, last measured, when, by which check, verdict
 	@$(BIN)/python -m deploy.requirements

@@ -102,7 +102,11 @@ class FeedStore:
     def append(self, tx: Connection, drafts: Sequence[Draft]) -> list[int]:
         """Append events inside the caller's transaction, so that they commit with what they tell of. Answers ids."""
         return self.append_encoded(
-            tx, [(START, _tails(self.feed, it.type, it.time, [(it.subject, it.data)])[0]) for it in drafts]
+            tx,
+            [
+                (START, _tails(self.feed, it.type, it.time, [(it.subject, it.data.model_dump_json())])[0])
+                for it in drafts
+            ],
         )
 
     def append_encoded(self, tx: Connection, heads_and_tails: Sequence[tuple[str, str]]) -> list[int]:
@@ -174,9 +178,9 @@ class FeedWriter:
         self._add = "INSERT INTO feed_events (feed, id, event) VALUES (?, ?, ?)".replace("?", mark)
         self._connection = store.engine.raw_connection()
 
-    def append(self, event_type: str, time: datetime, told: Sequence[tuple[str, Wire]]) -> None:
-        """Append events of one type and city time, each as subject and data, and commit. Raises `FeedUnwritable`; the
-        next append may go well again."""
+    def append(self, event_type: str, time: datetime, told: Sequence[tuple[str, str]]) -> None:
+        """Append events of one type and city time, each as its subject and its data in JSON, and commit. Raises
+        `FeedUnwritable`; the next append may go well again."""
         feed = self.store.feed
         encoded = _tails(feed, event_type, time, told)
         try:
@@ -200,10 +204,9 @@ class FeedWriter:
             self._connection.close()
 
 
-def _tails(feed: str, event_type: str, time: datetime, told: Sequence[tuple[str, Wire]]) -> list[str]:
+def _tails(feed: str, event_type: str, time: datetime, told: Sequence[tuple[str, str]]) -> list[str]:
     """The JSON of events after their ids; before them it is `START`."""
     same = f'","source":"/tandem/{feed}","type":"{event_type}","time":"{time.isoformat()}","subject":'
     return [
-        f'{same}{json.dumps(subject)},"datacontenttype":"application/json","data":{data.model_dump_json()}}}'
-        for subject, data in told
+        f'{same}{json.dumps(subject)},"datacontenttype":"application/json","data":{data}}}' for subject, data in told
     ]

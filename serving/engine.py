@@ -10,19 +10,19 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import islice
 from queue import Empty, SimpleQueue
 from threading import Event as Flag
 
 from chassis.clock import Clock
 from chassis.feed_store import FeedStore, FeedUnwritable, FeedWriter
 from chassis.problems import ProblemError
-from contracts.estimates import LARGEST_BATCH, Estimate, EstimateAnswered, Explanation
+from contracts.estimates import LARGEST_BATCH, Explanation
 from contracts.trips import TripRequest
-from serving.answers import misbehaviour, put_together, unavailable
+from serving.answers import Heard, misbehaviour, put_together, shown, unavailable
 from serving.bundles import LoadedBundle, Said, Unexplained
 from serving.caller import Caller
 from serving.conductor import Conductor, Fleet
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 LOOK_AT_STOP_S = 0.2
 NEWEST_WEIGHS = 0.1  # in the running mean of the seconds that a trip takes
 LONGEST_TRIP_S = 0.01  # a batch that was held up says nothing of the next ones
-Outcome = list[Estimate] | ProblemError
+Outcome = str | ProblemError  # an `EstimatesAnswer` as JSON, or why there is none
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,7 +45,7 @@ class Question:
     with_reasons: bool
     caller: Caller
     until: float
-    answered: asyncio.Future[list[Estimate]]
+    answered: asyncio.Future[str]
 
     def tell(self, outcome: Outcome) -> None:
         """Answer, in the caller's event loop, unless the caller has been told something already."""
@@ -90,7 +90,7 @@ class Engine:
     _questions: SimpleQueue[Question] = field(default_factory=SimpleQueue)
 
     def ask(self, question: Question) -> None:
-        """Take a question in; it is told its estimates or a problem in its own event loop."""
+        """Take a question in; it is told its answer or a problem in its own event loop."""
         self._questions.put(question)
 
     def busy_s(self) -> float:
@@ -127,7 +127,7 @@ class Engine:
         self.seconds_per_trip += NEWEST_WEIGHS * (sample - self.seconds_per_trip)
 
     def _answer(self, feed: FeedWriter, batch: Sequence[Question]) -> dict[Question, Outcome]:
-        """What becomes of each question: estimates, which are in the feed, or a problem. One fleet answers all."""
+        """What becomes of each question: its answer, which is in the feed, or a problem. One fleet answers all."""
         fleet, now = self.conductor.fleet, time.monotonic()
         outcomes: dict[Question, Outcome] = {
             it: unavailable("too-late", "the caller's time was over before its turn came", 1)
@@ -138,28 +138,27 @@ class Engine:
         if "champion" not in fleet.bundles:
             missing = unavailable("no-champion", "no bundle serves yet: wait for the first release, see /v1/rollout", 5)
             return outcomes | dict.fromkeys(asked, missing)
-        records: list[EstimateAnswered] = []
-        for question, said in zip(asked, self._hear(fleet, asked), strict=True):
-            problem = misbehaviour(fleet.bundles["champion"].version, question.trips, said["champion"])
+        records: list[tuple[str, str]] = []
+        heard = iter(self._hear(fleet, asked))
+        for question in asked:
+            words = list(islice(heard, len(question.trips)))
+            problem = misbehaviour(fleet.bundles["champion"].version, question.trips, words)
             if problem is None:
-                outcomes[question], told = put_together(fleet, question.trips, said, question.caller)
+                why = self._why(fleet, question, words)
+                outcomes[question], told = put_together(fleet, question.trips, words, why, question.caller)
                 records += told
             else:
                 outcomes[question] = problem
         unrecorded = self._record(feed, records)
-        for question, outcome in outcomes.items():
-            if not isinstance(outcome, ProblemError):
-                if unrecorded is not None:
-                    outcomes[question] = unrecorded
-                elif question.with_reasons:
-                    outcomes[question] = self._explained(fleet, question.trips, outcome)
-        return outcomes
+        if unrecorded is None:
+            return outcomes
+        return {it: told if isinstance(told, ProblemError) else unrecorded for it, told in outcomes.items()}
 
-    def _hear(self, fleet: Fleet, asked: Sequence[Question]) -> list[dict[Role, Sequence[Said]]]:
-        """What each bundle that serves says, question by question."""
-        if not asked:
-            return []
+    def _hear(self, fleet: Fleet, asked: Sequence[Question]) -> Iterator[Heard]:
+        """What the bundles that serve say, trip by trip."""
         trips = [trip for question in asked for trip in question.trips]
+        if not trips:
+            return
         said: dict[Role, list[Said]] = {"champion": self._champion(fleet.bundles["champion"], asked, trips)}
         other: Role = "challenger" if "challenger" in fleet.bundles else "previous"
         if fleet.rollout.mode == "canary":  # who is shown it is shown it each time, so that it is always asked
@@ -169,10 +168,8 @@ class Engine:
         for role, words in said.items():
             for status, count in Counter(it.status for it in words).items():
                 self.metrics.estimates.labels(role, status).inc(count)
-        ends = [0]
-        for question in asked:
-            ends.append(ends[-1] + len(question.trips))
-        return [{role: words[start:end] for role, words in said.items()} for start, end in pairwise(ends)]
+        for heard in zip(*said.values(), strict=True):
+            yield dict(zip(said, heard, strict=True))
 
     def _champion(self, bundle: LoadedBundle, asked: Sequence[Question], trips: Sequence[TripRequest]) -> list[Said]:
         said = bundle.answer(trips, self.longest_run_s)
@@ -181,26 +178,28 @@ class Engine:
             return [words for question in asked for words in bundle.answer(question.trips, self.longest_run_s)]
         return said
 
-    def _record(self, feed: FeedWriter, records: Sequence[EstimateAnswered]) -> ProblemError | None:
+    def _record(self, feed: FeedWriter, records: Sequence[tuple[str, str]]) -> ProblemError | None:
         """Commit to the feed. What could not be recorded must not be answered."""
         if not records:
             return None
         try:
-            feed.append("estimate.answered", self.clock.now(), [(it.trip.trip_id, it) for it in records])
+            feed.append("estimate.answered", self.clock.now(), records)
         except FeedUnwritable as error:
             log.error("%d estimates could not be recorded; their callers get a 503: %s", len(records), error)
             return unavailable("not-recorded", "the estimates feed cannot be written now: see serving's log", 5)
         return None
 
-    def _explained(self, fleet: Fleet, trips: Sequence[TripRequest], estimates: Sequence[Estimate]) -> list[Estimate]:
-        """The estimates with explanations by the bundles that were shown, where there is something to explain."""
-        told = list(estimates)
-        for bundle in fleet.bundles.values():
-            estimated = ((place, it) for place, it in enumerate(estimates) if it.quantiles is not None)
-            places = [place for place, it in estimated if it.bundle_version == bundle.version]
-            for place, explanation in zip(places, self._explain(bundle, [trips[it] for it in places]), strict=True):
-                told[place] = told[place].model_copy(update={"explanation": explanation})
-        return told
+    def _why(self, fleet: Fleet, question: Question, heard: Sequence[Heard]) -> list[Explanation | None]:
+        """Explanations by the bundles that are shown, where they are asked for and there is something to explain."""
+        why: list[Explanation | None] = [None] * len(question.trips)
+        if question.with_reasons:
+            roles = [shown(fleet, trip.trip_id, words) for trip, words in zip(question.trips, heard, strict=True)]
+            for role in dict.fromkeys(roles):
+                places = [at for at, it in enumerate(roles) if it == role and heard[at][role].quantiles is not None]
+                found = self._explain(fleet.bundles[role], [question.trips[at] for at in places])
+                for at, explanation in zip(places, found, strict=True):
+                    why[at] = explanation
+        return why
 
     def _explain(self, bundle: LoadedBundle, trips: Sequence[TripRequest]) -> Sequence[Explanation | None]:
         """An explanation per trip, or None: what the bundle can't explain is counted, and costs nobody an estimate."""
@@ -208,7 +207,7 @@ class Engine:
             return []
         found: Sequence[Explanation] | None = None
         try:
-            found = bundle.explain(trips)
+            found = bundle.explain(trips, self.longest_run_s)
             status = "no_typical_trip" if found is None else "explained"
         except Unexplained as error:
             log.error("%s; its estimates are answered without explanations", error)

@@ -174,6 +174,13 @@ NAN = float("nan")
 LONG = LARGEST_BATCH + 1
 
 
+def test_no_input_is_taken_for_another():
+    columns = model_inputs(A_DAY_OF_TRIPS, BERLIN)
+    again = model_inputs(trips(columns, BERLIN), BERLIN)
+    for name, column in columns.items():
+        np.testing.assert_array_equal(again[name], column, err_msg=name)
+
+
 def without(what: dict[str, Any], name: str) -> dict[str, Any]:
     return what | {"inputs": [tensor for tensor in what["inputs"] if tensor["name"] != name]}
 

@@ -166,7 +166,7 @@ class SlowBundle:
     def __init__(self, takes_s: float) -> None:
         self.takes_s, self.asked = takes_s, 0
 
-    def answer(self, trips, limit_s):
+    def answer(self, trips, _limit_s):
         self.asked += 1
         time.sleep(self.takes_s)
         return [Said("out_of_scope", reason="slow")] * len(trips)

@@ -1,0 +1,25 @@
+"""The graph behind KServe's Python model server:  python server.py PORT"""
+
+import sys
+
+from graph import OUTPUT, Graph
+from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
+
+
+class Minutes(Model):
+    """Quantiles of trips."""
+
+    def __init__(self):
+        super().__init__("tandem")
+        self.graph = Graph()
+        self.ready = True
+
+    async def predict(self, payload: InferRequest, *_, **__) -> InferResponse:
+        found = self.graph.minutes({item.name: item.data for item in payload.inputs})
+        output = InferOutput(name=OUTPUT, shape=[*found.shape], datatype="FP32", data=found.ravel().tolist())
+        return InferResponse(response_id=payload.id, model_name=self.name, infer_outputs=[output])
+
+
+if __name__ == "__main__":
+    options = {"workers": 1, "enable_grpc": False, "enable_latency_logging": False}
+    ModelServer(http_port=int(sys.argv[1]), **options).start([Minutes()])
