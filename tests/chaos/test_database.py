@@ -1,0 +1,61 @@
+"""The feed's database takes nothing for a while: locked by somebody else, or no room."""
+
+from __future__ import annotations
+
+import resource
+import sqlite3
+import time
+
+import pytest
+
+from serving.settings import Settings
+from tests.chaos.customers import Probes, asking
+from tests.serving.processes import serving_process
+
+pytestmark = pytest.mark.slow
+LONGEST_ANSWER_S = Settings.model_fields["serving_longest_answer_s"].default
+SLACK_S = 0.5  # for a machine that does other work, too
+
+
+def test_while_the_database_is_locked_customers_are_told_in_time_and_serving_lives(place, told):
+    with serving_process(place) as serving, asking(serving.url) as customers:
+        customers.until_answered()
+        somebody = sqlite3.connect(place.var / "serving.db", isolation_level=None)
+        somebody.execute("BEGIN IMMEDIATE")
+        with Probes(serving.url) as probes:
+            time.sleep(3)
+        somebody.execute("ROLLBACK")
+        freed = time.monotonic()
+        customers.until_answered()
+        customers.end()
+        row = told("database locked for 3 s", customers, serving.service.feed("estimates"))
+
+    assert row.lost == 0
+    assert row.saw.keys() <= {"200", "503 too-late", "503 queue-full", "503 not-recorded"}
+    assert len(customers.refused()) > 20
+    assert all(int(it.headers["retry-after"]) > 0 for it in customers.refused())
+    assert max(it.took_s for it in customers.heard) < LONGEST_ANSWER_S + SLACK_S
+    assert {it.status for it in customers.heard if it.asked > freed + 1} == {"200"}
+    assert probes.share_within(0.1) > 0.9
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="no prlimit: another process's limits can't be set")
+def test_a_full_disk_is_told_as_such_and_with_room_again_it_answers_on_without_a_restart(place, told):
+    with serving_process(place) as serving, asking(serving.url) as customers:
+        customers.until_answered()
+        no_larger = (place.var / "serving.db-wal").stat().st_size
+        _, most = resource.prlimit(serving.process.pid, resource.RLIMIT_FSIZE, (no_larger, resource.RLIM_INFINITY))
+        customers.until(lambda heard: len([it for it in heard if it.status == "503"]) > 50, "the disk is full")
+        full = customers.heard[-20:]
+        resource.prlimit(serving.process.pid, resource.RLIMIT_FSIZE, (most, most))
+        customers.until_answered()
+        customers.end()
+        row = told("no room for the database, then room again", customers, serving.service.feed("estimates"))
+        assert serving.process.poll() is None
+
+    assert row.lost == 0
+    assert row.unheard == 0
+    assert row.saw.keys() == {"200", "503 not-recorded"}
+    assert {it.status for it in full} == {"503"}
+    assert all(int(it.headers["retry-after"]) > 0 for it in customers.refused())
+    assert {it.status for it in customers.heard[-30:]} == {"200"}
