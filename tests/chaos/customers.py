@@ -18,15 +18,16 @@ from contracts.trips import TripRequest
 from tests.bundles import a_trip
 
 GIVES_UP_S = 5.0  # a customer who has heard nothing by then
-UNREACHED = "no connection"  # refused, or ended before an answer
+UNREACHED = "connection refused"
+CUT_OFF = "cut off"  # the connection ended before an answer
 UNANSWERED = "no answer"
 Ask = Callable[[int], TripRequest]  # the trip of so-manieth request
 
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What came of one request: when it was sent and when it was over, both `time.monotonic()`, and the status, or one
-    of `UNREACHED` and `UNANSWERED`."""
+    """What came of one request: when it was sent and when it was over, both `time.monotonic()`, and the status, or
+    `UNREACHED`, `CUT_OFF` or `UNANSWERED`."""
 
     asked: float
     over: float
@@ -124,7 +125,8 @@ def _asked(connection: http.client.HTTPConnection, trip: TripRequest) -> Heard:
         text = answer.read()
     except (OSError, http.client.HTTPException) as error:
         connection.close()  # the next request opens another
-        return Heard(began, time.monotonic(), UNANSWERED if isinstance(error, TimeoutError) else UNREACHED)
+        why = {ConnectionRefusedError: UNREACHED, TimeoutError: UNANSWERED}.get(type(error), CUT_OFF)
+        return Heard(began, time.monotonic(), why)
     headers = {name.lower(): value for name, value in answer.getheaders()}
     return Heard(began, time.monotonic(), str(answer.status), headers, json.loads(text))
 

@@ -39,7 +39,7 @@ class ServingProcess:
     def is_ready(self) -> bool:
         """Whether it says so."""
         try:
-            return httpx.get(f"{self.url}/health/ready", timeout=2).status_code == 200
+            return self.service.client.get("/health/ready").status_code == 200
         except httpx.TransportError:
             return False
 
