@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
@@ -30,6 +29,8 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import PoolProxiedConnection
 
 from chassis.databases import reading
 from contracts.feeds import FeedName
@@ -167,16 +168,21 @@ class FeedUnwritable(TandemError):
 
 
 class FeedWriter:
-    """Appends to one feed in transactions of their own, from one thread: for a feed whose every append somebody waits
-    for. It speaks to the database driver itself, since SQLAlchemy takes four times as long as the commit."""
+    """Appends to one feed in transactions of their own, one at a time: for a feed whose every append somebody waits
+    for. It speaks to the database driver itself, since SQLAlchemy takes four times as long as the commit.
 
-    def __init__(self, store: FeedStore) -> None:
-        self.store, dialect = store, store.engine.dialect
-        self._locks_late, self._error = dialect.name == "sqlite", dialect.loaded_dbapi.Error
-        mark = "?" if dialect.name == "sqlite" else "%s"
+    `local` says whether the database is a file, to which an append takes microseconds; a lock of others on it is waited
+    for up to `patience_s`.
+    """
+
+    def __init__(self, store: FeedStore, patience_s: float) -> None:
+        dialect = store.engine.dialect
+        self.store, self.local, self.patience_ms = store, dialect.name == "sqlite", round(1000 * patience_s)
+        self._errors = (dialect.loaded_dbapi.Error, SQLAlchemyError)
+        mark = "?" if self.local else "%s"
         self._take = "UPDATE feed_heads SET last_id = last_id + ? WHERE feed = ? RETURNING last_id".replace("?", mark)
         self._add = "INSERT INTO feed_events (feed, id, event) VALUES (?, ?, ?)".replace("?", mark)
-        self._connection = store.engine.raw_connection()
+        self._connection: PoolProxiedConnection | None = None
 
     def append(self, event_type: str, time: datetime, told: Sequence[tuple[str, str]]) -> None:
         """Append events of one type and city time, each as its subject and its data in JSON, and commit. Raises
@@ -184,8 +190,10 @@ class FeedWriter:
         feed = self.store.feed
         encoded = _tails(feed, event_type, time, told)
         try:
+            if self._connection is None:
+                self._connection = self._connected()
             cursor = self._connection.cursor()
-            if self._locks_late:  # a lock asked for in mid-transaction can fail without waiting
+            if self.local:  # a lock asked for in mid-transaction can fail without waiting
                 cursor.execute("BEGIN IMMEDIATE")
             cursor.execute(self._take, (len(encoded), feed))
             [last] = cursor.fetchall()
@@ -193,15 +201,17 @@ class FeedWriter:
             rows = [(feed, number, f"{START}{number}{rest}") for number, rest in enumerate(encoded, first)]
             cursor.executemany(self._add, rows)
             self._connection.commit()
-        except self._error as error:
-            self.close()
-            self._connection = self.store.engine.raw_connection()
+        except self._errors as error:
+            if self._connection is not None:
+                self._connection.invalidate()  # what was not committed is forgotten with it
+                self._connection = None
             raise FeedUnwritable(f"feed {feed} cannot be written ({type(error).__name__}: {error})") from error
 
-    def close(self) -> None:
-        """Give the connection back; what was not committed is forgotten."""
-        with suppress(self._error):
-            self._connection.close()
+    def _connected(self) -> PoolProxiedConnection:
+        connection = self.store.engine.raw_connection()
+        if self.local:
+            connection.cursor().execute(f"PRAGMA busy_timeout={self.patience_ms}")
+        return connection
 
 
 def _tails(feed: str, event_type: str, time: datetime, told: Sequence[tuple[str, str]]) -> list[str]:

@@ -57,7 +57,7 @@ class EstimateDesk:
         if self.waiting + trips > self.most_waiting:
             raise unavailable("queue-full", f"{self.waiting} trips wait already, at most {self.most_waiting} may", 1)
         wait_s = self.waiting * self.engine.seconds_per_trip
-        if wait_s > min(patience_s, self.longest_wait_s) or self.engine.busy_s() > self.longest_answer_s:
+        if wait_s > min(patience_s, self.longest_wait_s):
             raise unavailable("queue-full", f"{self.waiting} trips wait already, for some {wait_s * 1000:.0f} ms", 1)
 
 

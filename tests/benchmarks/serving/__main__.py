@@ -17,10 +17,11 @@ from rich.console import Console
 
 from tests.benchmarks.report import Part, keep, show
 from tests.benchmarks.serving import batch, observability, overload, profiling, rivals, size, tail, throughput
-from tests.benchmarks.serving.bench import QUICK, Bench, Plan
+from tests.benchmarks.serving.bench import QUICK, Bench, Plan, table
 from tests.benchmarks.serving.bursts import Cores, Generator
 from tests.benchmarks.serving.candidate import real_bundle
 
+WIDE = 400  # characters of a Markdown line
 OUT = Path("reports") / "benchmark-serving"
 KEPT = Path("var") / "benchmarks"  # the trained bundle and the peers' environments
 PARTS: dict[str, Callable[[Bench], Part]] = {
@@ -33,6 +34,17 @@ PARTS: dict[str, Callable[[Bench], Part]] = {
     "overload": overload.measure,
     "profile": profiling.measure,
 }
+
+
+def write(part: Part, file: Path) -> None:
+    """A part's tables and verdicts as Markdown, however narrow the terminal is."""
+    judged = table("verdicts", "goal", "limit", "measured", "verdict", "note")
+    for item in part.verdicts:
+        judged.add_row(item.goal, item.limit, f"{item.measured:,.4g}", item.state, item.note)
+    with file.open("w") as text:
+        console = Console(file=text, width=WIDE)
+        for found in (*part.tables, judged):
+            console.print(found, highlight=False)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,8 +72,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = f"python -m tests.benchmarks.serving --part {name}{' --quick' * asked.quick}"
         console.print(f"all this by: {command}", highlight=False)
         keep(part, command, asked.out)
+        write(part, asked.out / f"{name}.md")
         missed += sum(item.state == "failed" for item in part.verdicts)
-    console.print(f"figures: {asked.out / 'results.json'}; {missed} goals missed", highlight=False, soft_wrap=True)
+    console.print(
+        f"figures: {asked.out / 'results.json'}, tables for docs/results.md beside it; {missed} goals missed",
+        highlight=False,
+        soft_wrap=True,
+    )
     return 1 if missed else 0
 
 

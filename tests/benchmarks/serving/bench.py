@@ -80,8 +80,8 @@ def bare(bench: Bench, answer_bytes: int) -> Iterator[Server]:
 def table(title: str, *columns: str) -> Table:
     """A table that reads as Markdown when it is printed."""
     made = Table(title=title, box=box.MARKDOWN, title_justify="left")
-    for number, name in enumerate(columns):
-        made.add_column(name, justify="left" if number == 0 else "right", no_wrap=True)
+    for name in columns:
+        made.add_column(name, no_wrap=True)
     return made
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import resource
 import sys
 import time
 from collections import deque
@@ -25,6 +26,7 @@ from contracts.problems import TandemError
 HOST = "127.0.0.1"
 LATE_S = 0.001  # an arrival sent later than this after it was due, though a connection was free, is our own fault
 SPIN_S = 0.002  # the loop's timers are a millisecond coarse: just before an arrival we watch the clock instead
+MOST_OPEN = 4096  # connections and other files: some systems allow 256 unless asked for more
 LAST_ANSWERS_S = 10.0  # how long we listen once the last request is out
 
 
@@ -291,6 +293,8 @@ async def hear(burst: Burst) -> Heard:
 
 def main() -> None:
     """Burst after burst until standard input closes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MOST_OPEN)), hard))
     for line in sys.stdin:
         told = json.loads(line)
         burst = Burst(**(told | {"stages": [Stage(**stage) for stage in told["stages"]]}))

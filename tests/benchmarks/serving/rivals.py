@@ -31,6 +31,7 @@ from tests.servers import free_port
 
 FOLDER = Path(__file__).parent / "peers"
 BARE, OURS = "bare uvicorn", "serving"
+LONGEST_REASON = 200  # characters in the table; results.json has the whole
 
 
 class AnswersOtherwise(TandemError):
@@ -152,7 +153,7 @@ def judged(bench: Bench, peers: Sequence[Peer], found: Mapping[str, Measured | s
     lead: dict[int, dict[str, Spread]] = {connections: {} for connections in CONNECTIONS}
     for name, measured in found.items():
         if isinstance(measured, str):
-            made.add_row(name, measured)
+            made.add_row(name, "not measured")
             part.figures[name] = measured
             continue
         for connections, heard in measured.heard.items():
@@ -166,9 +167,10 @@ def judged(bench: Bench, peers: Sequence[Peer], found: Mapping[str, Measured | s
             )  # fmt: skip
             part.figures.setdefault(name, {"start_s": measured.start_s, "memory_mb": measured.memory_mb})
             part.figures[name][str(connections)] = rate
-    how = table("how each was run", "peer", "settings")
+    how = table("how each was run", "peer", "settings, or why it was not")
     for peer in peers:
-        how.add_row(peer.name, peer.settings)
+        why = found[peer.name]
+        how.add_row(peer.name, " ".join(why[:LONGEST_REASON].split()) if isinstance(why, str) else peer.settings)
     part.tables += [made, how]
     missing = [name for name, measured in found.items() if isinstance(measured, str)]
     part.verdicts = verdicts(bench, lead, missing)

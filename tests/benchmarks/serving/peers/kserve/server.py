@@ -4,6 +4,7 @@ import sys
 
 from graph import OUTPUT, Graph
 from kserve import InferOutput, InferRequest, InferResponse, Model, ModelServer
+from kserve.utils.utils import generate_uuid
 
 
 class Minutes(Model):
@@ -17,7 +18,7 @@ class Minutes(Model):
     async def predict(self, payload: InferRequest, *_, **__) -> InferResponse:
         found = self.graph.minutes({item.name: item.data for item in payload.inputs})
         output = InferOutput(name=OUTPUT, shape=[*found.shape], datatype="FP32", data=found.ravel().tolist())
-        return InferResponse(response_id=payload.id, model_name=self.name, infer_outputs=[output])
+        return InferResponse(response_id=payload.id or generate_uuid(), model_name=self.name, infer_outputs=[output])
 
 
 if __name__ == "__main__":
