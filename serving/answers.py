@@ -45,12 +45,19 @@ def put_together(
     for trip, words, explanation in zip(trips, heard, why, strict=True):
         role, estimate_id = shown(fleet, trip.trip_id, words), new_id()
         version = versions[role]
-        said = {it: _said(word) for it, word in words.items()}
+        minutes = {it: "null" if word.quantiles is None else _minutes(word.quantiles) for it, word in words.items()}
         told = f'"estimate_id":"{estimate_id}","trip_id":"{trip.trip_id}","bundle_version":"{version}"'
-        status = "out_of_scope" if words[role].quantiles is None else "estimated"
+        if words[role].quantiles is None:
+            status, said = "out_of_scope", f'"reason":{json.dumps(words[role].reason)}'
+        else:
+            status, said = "estimated", f'"quantiles":{minutes[role]}'
         reasons = "" if explanation is None else f',"explanation":{explanation.model_dump_json()}'
-        estimates.append(f'{{{told},"status":"{status}"{said[role]}{reasons}}}')
-        answers = [f'{{"role":"{it}","bundle_version":"{versions[it]}"{text}}}' for it, text in said.items()]
+        estimates.append(f'{{{told},"status":"{status}",{said}{reasons}}}')
+        answers = [
+            f'{{"role":"{it}","bundle_version":"{versions[it]}","quantiles":{minutes[it]},'
+            f'"reason":{json.dumps(word.reason)}}}'
+            for it, word in words.items()
+        ]
         record = (
             f'{{"estimate_id":"{estimate_id}","trip":{trip.model_dump_json()},"shown":"{version}",'
             f'"answers":[{",".join(answers)}],"request_id":"{caller.request_id}"{_traced(caller)}}}'
@@ -71,13 +78,6 @@ def misbehaviour(version: str, trips: Sequence[TripRequest], heard: Sequence[Hea
 def unavailable(slug: str, detail: str, retry_after_s: float) -> ProblemError:
     """The request was good; another time or a fallback will do."""
     return ProblemError(503, slug, detail, retry_after_s=retry_after_s)
-
-
-def _said(said: Said) -> str:
-    """A bundle's words as members of an object: its quantiles or its reason."""
-    if said.quantiles is None:
-        return f',"reason":{json.dumps(said.reason)}'
-    return f',"quantiles":{_minutes(said.quantiles)}'
 
 
 def _minutes(it: Quantiles) -> str:
