@@ -9,7 +9,7 @@ import time
 import pytest
 
 from serving.settings import Settings
-from tests.chaos.customers import Probes, asking
+from tests.chaos.customers import PROBES_WAIT_S, Probes, asking
 from tests.serving.processes import serving_process
 
 pytestmark = pytest.mark.slow
@@ -28,7 +28,7 @@ def test_while_the_database_is_locked_customers_are_told_in_time_and_serving_liv
         somebody.execute("ROLLBACK")
         customers.until_answered()
         customers.end()
-        row = told("database locked for 3 s", customers, serving.service.feed("estimates"))
+        row = told("database locked for 3 s", customers, serving.service.feed("estimates"), probes)
 
     assert row.lost == 0
     assert row.saw.keys() <= {"200", "503 too-late", "503 queue-full", "503 not-recorded"}
@@ -37,8 +37,7 @@ def test_while_the_database_is_locked_customers_are_told_in_time_and_serving_liv
     assert max(it.took_s for it in customers.heard) < LONGEST_ANSWER_S + SLACK_S
     assert row.longest_pause_s < LOCKED_S + 1 + SLACK_S  # however long somebody waits for a lock
     assert {it.status for it in customers.heard[-30:]} == {"200"}
-    print(sorted(probes.took_s))
-    assert probes.share_within(0.1) > 0.9
+    assert probes.slowest_s() < PROBES_WAIT_S
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="no prlimit: another process's limits can't be set")
@@ -47,8 +46,7 @@ def test_a_full_disk_is_told_as_such_and_with_room_again_it_answers_on_without_a
         customers.until_answered()
         no_larger = (place.var / "serving.db-wal").stat().st_size
         _, most = resource.prlimit(serving.process.pid, resource.RLIMIT_FSIZE, (no_larger, resource.RLIM_INFINITY))
-        customers.until(lambda heard: len([it for it in heard if it.status == "503"]) > 50, "the disk is full")
-        full = customers.heard[-20:]
+        customers.until(lambda heard: {it.status for it in heard[-50:]} == {"503"} and len(heard) > 50, "it is full")
         resource.prlimit(serving.process.pid, resource.RLIMIT_FSIZE, (most, most))
         customers.until_answered()
         customers.end()
@@ -58,6 +56,5 @@ def test_a_full_disk_is_told_as_such_and_with_room_again_it_answers_on_without_a
     assert row.lost == 0
     assert row.unheard == 0
     assert row.saw.keys() == {"200", "503 not-recorded"}
-    assert {it.status for it in full} == {"503"}
     assert all(int(it.headers["retry-after"]) > 0 for it in customers.refused())
     assert {it.status for it in customers.heard[-30:]} == {"200"}

@@ -16,8 +16,8 @@ import psutil
 
 from chassis.tokens import read_token
 from tests.bundles import make_bundle
-from tests.serving.conftest import Place, Service
 from tests.servers import free_port
+from tests.serving.conftest import Place, Service
 
 READY_WITHIN_S = 60
 
@@ -56,7 +56,12 @@ class ServingProcess:
 
 @contextmanager
 def serving_process(
-    place: Place, *, port: int | None = None, module: str = "serving", arguments: tuple[str, ...] = (), **settings: object
+    place: Place,
+    *,
+    port: int | None = None,
+    module: str = "serving",
+    arguments: tuple[str, ...] = (),
+    **settings: object,
 ) -> Iterator[ServingProcess]:
     """Serving over a place's state, ready; told to end, unless it has ended, at the end."""
     port = port or free_port()
