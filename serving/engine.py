@@ -31,6 +31,7 @@ from serving.rollout import Role
 
 log = logging.getLogger(__name__)
 NEWEST_WEIGHS = 0.1  # in the running mean of the seconds that a trip takes
+COMPUTED = 0.1  # of its limit, and it was the bundle that took so long: a sound one computes for far less
 LONGEST_TRIP_S = 0.005  # a batch that was held up says nothing of the next ones
 Outcome = str | ProblemError  # an `EstimatesAnswer` as JSON, or why there is none
 
@@ -56,8 +57,8 @@ class Question:
 
 
 class Patience:
-    """How long a role's bundle may take. One that has computed for longer is not asked again for a while, so that it
-    can't keep everybody waiting again and again; on a busy machine it may have waited for the processor, too."""
+    """How long a role's bundle may take. One that took longer is not asked again for a while, so that it can't keep
+    everybody waiting again and again; but not one that was itself kept waiting, by a machine with other work."""
 
     def __init__(self, limit_s: float, pause_s: float) -> None:
         self.limit_s, self.pause_s = limit_s, pause_s
@@ -65,11 +66,12 @@ class Patience:
 
     def ask(self, bundle: LoadedBundle, trips: Sequence[TripRequest]) -> list[Said]:
         """What the bundle says, or for each trip the reason why it was not asked."""
-        if bundle.version == self._version and time.monotonic() < self._not_before:
+        began, computed = time.monotonic(), time.thread_time()
+        if bundle.version == self._version and began < self._not_before:
             return [Said("misbehaved", reason=f"not asked: took over {self.limit_s:g} s just now")] * len(trips)
-        began = time.thread_time()
         said = bundle.answer(trips, self.limit_s)
-        if time.thread_time() - began > 0.9 * self.limit_s:  # ended at the limit, or nearly there
+        took_s, computed_s = time.monotonic() - began, time.thread_time() - computed
+        if took_s > self.limit_s and computed_s > COMPUTED * self.limit_s:
             self._version, self._not_before = bundle.version, time.monotonic() + self.pause_s
         return said
 
