@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
@@ -30,6 +29,8 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.pool import PoolProxiedConnection
 
 from chassis.databases import reading
 from contracts.feeds import FeedName
@@ -102,7 +103,11 @@ class FeedStore:
     def append(self, tx: Connection, drafts: Sequence[Draft]) -> list[int]:
         """Append events inside the caller's transaction, so that they commit with what they tell of. Answers ids."""
         return self.append_encoded(
-            tx, [(START, _tails(self.feed, it.type, it.time, [(it.subject, it.data)])[0]) for it in drafts]
+            tx,
+            [
+                (START, _tails(self.feed, it.type, it.time, [(it.subject, it.data.model_dump_json())])[0])
+                for it in drafts
+            ],
         )
 
     def append_encoded(self, tx: Connection, heads_and_tails: Sequence[tuple[str, str]]) -> list[int]:
@@ -163,25 +168,32 @@ class FeedUnwritable(TandemError):
 
 
 class FeedWriter:
-    """Appends to one feed in transactions of their own, from one thread: for a feed whose every append somebody waits
-    for. It speaks to the database driver itself, since SQLAlchemy takes four times as long as the commit."""
+    """Appends to one feed in transactions of their own, one at a time: for a feed whose every append somebody waits
+    for. It speaks to the database driver itself, since SQLAlchemy takes four times as long as the commit.
 
-    def __init__(self, store: FeedStore) -> None:
-        self.store, dialect = store, store.engine.dialect
-        self._locks_late, self._error = dialect.name == "sqlite", dialect.loaded_dbapi.Error
-        mark = "?" if dialect.name == "sqlite" else "%s"
+    `local` says whether the database is a file, to which an append takes microseconds; a lock of others on it is waited
+    for up to `patience_s`.
+    """
+
+    def __init__(self, store: FeedStore, patience_s: float) -> None:
+        dialect = store.engine.dialect
+        self.store, self.local, self.patience_ms = store, dialect.name == "sqlite", round(1000 * patience_s)
+        self._errors = (dialect.loaded_dbapi.Error, SQLAlchemyError)
+        mark = "?" if self.local else "%s"
         self._take = "UPDATE feed_heads SET last_id = last_id + ? WHERE feed = ? RETURNING last_id".replace("?", mark)
         self._add = "INSERT INTO feed_events (feed, id, event) VALUES (?, ?, ?)".replace("?", mark)
-        self._connection = store.engine.raw_connection()
+        self._connection: PoolProxiedConnection | None = None
 
-    def append(self, event_type: str, time: datetime, told: Sequence[tuple[str, Wire]]) -> None:
-        """Append events of one type and city time, each as subject and data, and commit. Raises `FeedUnwritable`; the
-        next append may go well again."""
+    def append(self, event_type: str, time: datetime, told: Sequence[tuple[str, str]]) -> None:
+        """Append events of one type and city time, each as its subject and its data in JSON, and commit. Raises
+        `FeedUnwritable`; the next append may go well again."""
         feed = self.store.feed
         encoded = _tails(feed, event_type, time, told)
         try:
+            if self._connection is None:
+                self._connection = self._connected()
             cursor = self._connection.cursor()
-            if self._locks_late:  # a lock asked for in mid-transaction can fail without waiting
+            if self.local:  # a lock asked for in mid-transaction can fail without waiting
                 cursor.execute("BEGIN IMMEDIATE")
             cursor.execute(self._take, (len(encoded), feed))
             [last] = cursor.fetchall()
@@ -189,21 +201,22 @@ class FeedWriter:
             rows = [(feed, number, f"{START}{number}{rest}") for number, rest in enumerate(encoded, first)]
             cursor.executemany(self._add, rows)
             self._connection.commit()
-        except self._error as error:
-            self.close()
-            self._connection = self.store.engine.raw_connection()
+        except self._errors as error:
+            if self._connection is not None:
+                self._connection.invalidate()  # what was not committed is forgotten with it
+                self._connection = None
             raise FeedUnwritable(f"feed {feed} cannot be written ({type(error).__name__}: {error})") from error
 
-    def close(self) -> None:
-        """Give the connection back; what was not committed is forgotten."""
-        with suppress(self._error):
-            self._connection.close()
+    def _connected(self) -> PoolProxiedConnection:
+        connection = self.store.engine.raw_connection()
+        if self.local:
+            connection.cursor().execute(f"PRAGMA busy_timeout={self.patience_ms}")
+        return connection
 
 
-def _tails(feed: str, event_type: str, time: datetime, told: Sequence[tuple[str, Wire]]) -> list[str]:
+def _tails(feed: str, event_type: str, time: datetime, told: Sequence[tuple[str, str]]) -> list[str]:
     """The JSON of events after their ids; before them it is `START`."""
     same = f'","source":"/tandem/{feed}","type":"{event_type}","time":"{time.isoformat()}","subject":'
     return [
-        f'{same}{json.dumps(subject)},"datacontenttype":"application/json","data":{data.model_dump_json()}}}'
-        for subject, data in told
+        f'{same}{json.dumps(subject)},"datacontenttype":"application/json","data":{data}}}' for subject, data in told
     ]

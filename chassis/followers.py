@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 import httpx
 from pydantic import TypeAdapter
 from sqlalchemy import BigInteger, Column, Connection, Engine, MetaData, String, Table, insert, select, update
+from sqlalchemy.exc import OperationalError
 
 from chassis.readers import understood
 from contracts.feeds import MOST_EVENTS, Event, FeedName
@@ -80,14 +81,16 @@ class Follower:
                 return total
 
     def follow(self, stop: threading.Event, wait_s: float = 5) -> None:
-        """Follow until `stop` is set. A feed that is away is tried again, each time a little later, up to 5 s."""
+        """Follow until `stop` is set. A feed or database that is away is tried again, a little later each time, up to
+        5 s."""
         pause = 0.1
         while not stop.is_set():
             try:
                 self.step(wait_s)
                 pause = 0.1
-            except httpx.HTTPError as error:
-                log.warning("feed %s is away (%s); trying again in %.1f s", self.feed, error, pause)
+            except (httpx.HTTPError, OperationalError) as error:
+                what = "our database" if isinstance(error, OperationalError) else f"feed {self.feed}"
+                log.warning("%s is away (%s); trying again in %.1f s", what, error, pause)
                 stop.wait(pause)
                 pause = min(pause * 2, 5.0)
 

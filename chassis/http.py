@@ -30,8 +30,8 @@ class LimitedProtocol(HttpToolsProtocol):
     """One connection. Who goes over a limit gets a problem and is disconnected.
 
     Time counts from the first byte of a request, on a new connection from its start, as nginx and h2o count it; while
-    it is us who don't read, it does not count. Bytes are counted per read of the socket. A request sent behind another
-    without waiting for its answer may so have one read more.
+    it is us who don't read, it does not count. Bytes are counted by reads of the socket: what of a request
+    came in one read with the end of another before it is not counted.
     """
 
     def __init__(self, limits: Limits, **uvicorns: Any) -> None:
@@ -39,7 +39,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self.limits = limits
         self.life: Life | None = self.app_state.get("life")
         self.taken = 0  # bytes since the last request was complete
-        self.since: float | None = self.loop.time()  # when we began to wait for the rest of a request
+        self.looked: tuple[object, float] = (None, 0.0)  # the request at the last look, and seconds waited for by then
         self.refused = False
         self.watch: asyncio.TimerHandle | None = None
 
@@ -64,61 +64,65 @@ class LimitedProtocol(HttpToolsProtocol):
         """Called with each read of the socket."""
         if self.refused:
             return
-        if self.since is None:
-            self.since = self.loop.time()
         self.taken += len(data)
-        super().data_received(data)
-        if self.taken > self.limits.header_bytes and not self.refused:
-            self._weigh()
-
-    def on_headers_complete(self) -> None:
-        """Called by the parser."""
-        if self.taken > self.limits.header_bytes:  # too many, or a body came in the same read
-            self._weigh_headers()
-        super().on_headers_complete()
-        if self.life is not None and self.life.draining:
-            self.cycle.keep_alive = False
+        if self.taken > self.limits.header_bytes:
+            self._weigh(data)
+        else:
+            super().data_received(data)
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
-        self.since, self.taken = None, 0
+        self.taken = 0
+        if self.life is not None and self.life.draining:
+            self.cycle.keep_alive = False
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
         """Called by uvicorn where the parser gives up."""
         self._refuse(ProblemError(400, "malformed-http", f"{msg} Send HTTP/1.1."))
 
-    def _weigh(self) -> None:
-        """Refuse a request of too many bytes. Until its headers are complete, all that came are theirs."""
-        if not self._in_body():
-            self._refuse(self._too_large())
-        elif self.taken > self.limits.request_bytes:
-            detail = f"the request has more than {self.limits.request_bytes} bytes: send less at once"
-            self._refuse(ProblemError(413, "request-too-large", detail))
-
-    def _weigh_headers(self) -> None:
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > self.limits.header_bytes:
-            self._refuse(self._too_large())
-            raise self._too_large()  # stops the parser
-
-    def _too_large(self) -> ProblemError:
-        detail = f"the headers have more than {self.limits.header_bytes} bytes: send fewer or shorter ones"
-        return ProblemError(431, "headers-too-large", detail)
+    def _weigh(self, data: bytes) -> None:
+        """Take a read that may be too much: no more bytes as headers than the limit, and see if that was their end."""
+        most, before = self.limits, self.taken - len(data)
+        if before == 0:
+            self.scope = None  # type: ignore[assignment]  # as uvicorn begins: nothing of this request was seen yet
+        if self._in_body():
+            if self.taken > most.request_bytes:
+                detail = f"the request has more than {most.request_bytes} bytes: send less at once"
+                self._refuse(ProblemError(413, "request-too-large", detail))
+            else:
+                super().data_received(data)
+            return
+        room = most.header_bytes - before
+        super().data_received(data[:room])
+        if self.taken > 0 and not self._in_body():
+            detail = f"the headers have more than {most.header_bytes} bytes: send fewer or shorter ones"
+            self._refuse(ProblemError(431, "headers-too-large", detail))
+        elif not self.refused:
+            super().data_received(data[room:])
 
     def _look(self) -> None:
-        """Now and then: has the caller kept us waiting for too long?"""
+        """Ten times in the time that a request may take: has the caller kept us waiting for that long?
+
+        Looking costs less than reading the clock for each request.
+        """
         if self.refused or self.transport.is_closing():
             return
-        now, busy = self.loop.time(), self._busy()
-        if self.flow.read_paused or (busy and not self._in_body()):
-            self.since = None if self.since is None else now  # it is waiting for us
-        elif self.since is None:
-            if not busy and self.timeout_keep_alive_task is None:
-                self.since = now  # idle, and uvicorn does not watch it: the answer came before the request's end
-        elif now - self.since > self.limits.request_s:
+        every_s = self.limits.request_s / 10
+        scope, waited_s = self.looked
+        waited_s = waited_s + every_s if self.scope is scope and self._awaited() else 0.0
+        self.looked = (self.scope, waited_s)
+        if waited_s > self.limits.request_s:
             self._too_slow()
-            return
-        self.watch = self.loop.call_later(self.limits.request_s / 10, self._look)
+        else:
+            self.watch = self.loop.call_later(every_s, self._look)
+
+    def _awaited(self) -> bool:
+        """Whether it is the caller's turn to send more."""
+        if self.flow.read_paused or (self._busy() and not self._in_body()):
+            return False  # it waits for us
+        unwatched = not self._busy() and self.timeout_keep_alive_task is None  # idle, but uvicorn has set no timer
+        return self.taken > 0 or unwatched
 
     def _too_slow(self) -> None:
         if self.taken == 0:
@@ -133,7 +137,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def _in_body(self) -> bool:
         """Whether the request that comes in, or came last, has had its headers read."""
-        return self.scope is not None and "method" in self.scope
+        return self.scope is not None and "path" in self.scope
 
     def _refuse(self, problem: ProblemError) -> None:
         """Answer with the problem if an answer is still due, hear no more, and close."""

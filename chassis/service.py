@@ -119,8 +119,9 @@ def listening_socket(bind: str, port: int, name: str, limits: Limits) -> socket.
     """A bound socket, and room for its connections. A taken port ends the process, saying what to set."""
     most_open, ceiling = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = limits.connections + OTHER_FILES
-    if most_open < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, ceiling), ceiling))
+    if most_open != resource.RLIM_INFINITY and most_open < wanted:
+        most = wanted if ceiling == resource.RLIM_INFINITY else min(wanted, ceiling)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, ceiling))
     sock = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:

@@ -12,13 +12,13 @@ from torch import Tensor, nn
 
 from contracts.bundle import OUTPUT
 from contracts.trips import LEVELS, MODEL_INPUTS
-from model.encoder import CLIP, NULLABLE, SAME_PLACE, VEHICLE_WIDTH, WAVES, WEEK_MIN, ZONE_WIDTH
+from model.encoder import CLIP, NULLABLE, SAME_PLACE, VEHICLE_WIDTH, WAVES, ZONE_WIDTH
 from model.network import STEPS, DurationNetwork
 
 ONNX_TYPES = {"int64": "int64", "float32": "float"}
 BENT = ("parcel_kg", "rain_mm_h", "city_pace")  # those that the encoder takes the logarithm of
 ROWS = [NULLABLE.index(name) for name in (*BENT, "temperature_c")]  # nullable columns in the order of the graph's rows
-KM, ONE = len(ROWS), 2 * len(ROWS) + 1  # rows of log distance and of ones
+KM, MINUTE, ONE = len(ROWS), len(ROWS) + 1, 2 * len(ROWS) + 2  # rows of log distance, of minute of the week, of ones
 MISSING = -1e9  # stands for NaN, below all that can be
 TOO_COLD = -64.0  # degrees Celsius, below the contract's; a larger number would cost digits
 
@@ -28,13 +28,7 @@ GRAPH = f"""
 duration ({", ".join(f"{ONNX_TYPES[item.dtype]}[batch] {item.name}" for item in MODEL_INPUTS)})
   => (float[batch, {len(LEVELS)}] {OUTPUT})
 {{
-  # Tables of constants alone: a session works them out when it starts, so that the file stays small.
-  minute = Range (no_minutes, week, one_minute)
-  minute_column = Reshape (minute, one_column)
-  angle = Mul (minute_column, waves)
-  sine = Sin (angle)
-  cosine = Cos (angle)
-  wave_of = Concat <axis = 1> (sine, cosine)
+  # Tables by zone and by pair of zones, from constants alone: a session works them out once, when it starts.
   pickup_of = Gather (pickup_rows, zone_index)
   dropoff_of = Gather (dropoff_rows, zone_index)
   first_pair_of = Mul (zone_index, zones)
@@ -54,7 +48,8 @@ duration ({", ".join(f"{ONNX_TYPES[item.dtype]}[batch] {item.name}" for item in 
   from_one = Add (skewed, one)
   bent = Log (from_one)
   log_km = Log (distance_km)
-  given = Concat <axis = 0> (bent, temperature_c, log_km, bent, temperature_c, log_km)
+  minute = Cast <to = 1> (minute_of_week)
+  given = Concat <axis = 0> (bent, temperature_c, log_km, minute, bent, temperature_c, log_km)
   given_rows = Reshape (given, one_row_each)
   stated = ai.onnx.ml.Imputer <replaced_value_float = nan, imputed_value_floats = [{MISSING}]> (given_rows)
   not_too_high = Min (stated, highest)
@@ -68,7 +63,8 @@ duration ({", ".join(f"{ONNX_TYPES[item.dtype]}[batch] {item.name}" for item in 
   shift = Gather (shift_of, pair)
   pickup = Gather (pickup_of, pickup_zone)
   dropoff = Gather (dropoff_of, dropoff_zone)
-  wave = Gather (wave_of, minute_of_week)
+  angle = Gemm <transA = 1> (known, waves, quarter_turns)
+  wave = Sin (angle)
   encoded = Concat <axis = 1> (wave, pickup, dropoff, length)
 
   # The body
@@ -112,25 +108,26 @@ def graph_of(network: DurationNetwork) -> onnx.ModelProto:
 
 
 def _numbers(network: DurationNetwork) -> dict[str, np.ndarray]:
-    """Bounds of the rows: nullable columns, log distance, what is missing, one."""
-    centre, reach, unflagged = *_standard(network), _unflagged()
+    """Bounds of the rows: nullable columns, log distance, minute, what is missing, one. And waves of the minute: a sine
+    a quarter turn later is a cosine."""
+    centre, reach, unflagged, free = *_standard(network), _unflagged(), np.full(2, np.inf)
+    waves = np.zeros((ONE + 1, 2 * len(WAVES)))
+    waves[MINUTE] = np.tile(_of(network.encoder.waves), 2)
     return {
         "one": np.array(1.0),
         "one_row_each": np.array([ONE + 1, -1]),
-        "lowest": np.concatenate([centre - reach, [-np.inf], unflagged - 1, [1]])[:, None],
-        "highest": np.concatenate([centre + reach, [np.inf], unflagged, [1]])[:, None],
+        "lowest": np.concatenate([centre - reach, -free, unflagged - 1, [1]])[:, None],
+        "highest": np.concatenate([centre + reach, free, unflagged, [1]])[:, None],
+        "waves": waves,
+        "quarter_turns": np.repeat([0, np.pi / 2], len(WAVES)),
     }
 
 
 def _tables(network: DurationNetwork) -> dict[str, np.ndarray]:
-    """What tables by minute of the week, by zone and by pair of zones are made from."""
+    """What tables by zone and by pair of zones are made from."""
     encoder, place = network.encoder, _of(network.encoder.place)
     return {
-        "no_minutes": np.array(0.0),
-        "week": np.array(float(WEEK_MIN)),
-        "one_minute": np.array(1.0),
         "one_column": np.array([-1, 1]),
-        "waves": _of(encoder.waves),
         "zone_index": encoder.zone_index.numpy(),
         "zones": np.array(len(place)),
         "pickup_rows": np.hstack([place, _of(encoder.pickup.weight)]),
@@ -161,7 +158,7 @@ def _body(network: DurationNetwork) -> dict[str, np.ndarray]:
     unseen = np.zeros((1, first.out_features))
     bias = _of(first.bias) - centre @ per_unit - _unflagged() @ flag
     return {
-        "known_weight": np.vstack([per_unit, unseen, flag, unseen]),
+        "known_weight": np.vstack([per_unit, unseen, unseen, flag, unseen]),
         "vehicle_of": _of(network.encoder.vehicle.weight) @ vehicle + bias,
         "encoded_weight": np.vstack([wave, start, pickup, end, dropoff, length]),
         "second_weight": _of(second.weight).T,

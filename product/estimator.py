@@ -11,7 +11,7 @@ from typing import Literal
 import httpx
 from pydantic import ValidationError
 
-from contracts.estimates import EstimatesAnswer, EstimatesRequest, Explanation, Quantiles
+from contracts.estimates import TIMEOUT_HEADER, EstimatesAnswer, EstimatesRequest, Explanation, Quantiles
 from contracts.trips import TripRequest
 
 # Idle connections are dropped well before serving drops them, else a question may go out on a dying one.
@@ -79,6 +79,7 @@ class ServingClient:
     ) -> None:
         self.url, self.budget_s, self.breaker, self.wall = f"{base_url}/v1/estimates", budget_s, breaker, wall
         self.client = httpx.AsyncClient(timeout=budget_s, limits=LIMITS)
+        self.headers = {"Content-Type": "application/json", TIMEOUT_HEADER: f"{max(1, round(budget_s * 1000))}"}
 
     async def estimate(self, trip: TripRequest, *, with_reasons: bool = False) -> Answered | Unanswered:
         """The model's answer for a trip, or why there is none. Never raises for what serving does."""
@@ -96,7 +97,7 @@ class ServingClient:
         body = asked.model_dump_json(exclude_defaults=True)  # a serving of before reasons refuses to hear of them
         try:
             async with asyncio.timeout(self.budget_s):
-                got = await self.client.post(self.url, content=body, headers={"Content-Type": "application/json"})
+                got = await self.client.post(self.url, content=body, headers=self.headers)
         except (TimeoutError, httpx.TimeoutException):
             return Unanswered("late", f"no answer within {self.budget_s * 1000:g} ms")
         except httpx.HTTPError as error:

@@ -15,20 +15,21 @@ REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """The request's id, the caller's span if we were told one, and ours (W3C Trace Context)."""
+    """The request's id and, where it is part of a trace (W3C Trace Context), the caller's span and ours."""
 
     request_id: str
-    span: Traceparent
     parent: Traceparent | None
+    span: Traceparent | None
 
     @classmethod
     def of(cls, headers: Headers) -> Caller:
-        """Read a request's headers: a sound id and a sound trace are kept, others are made anew."""
+        """Read a request's headers. A sound id is kept, else a new one made; an unsound trace is none."""
         sent, trace = headers.get(b"x-request-id"), headers.get(b"traceparent")
         request_id = new_id() if sent is None or not REQUEST_ID.fullmatch(sent) else sent.decode()
         parent = None if trace is None else parse(trace)
-        return cls(request_id, child_of(parent), parent)
+        return cls(request_id, parent, None if parent is None else child_of(parent))
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The ids as headers of the answer."""
-        return [(b"x-request-id", self.request_id.encode()), (b"traceparent", str(self.span).encode())]
+        named = [(b"x-request-id", self.request_id.encode())]
+        return named if self.span is None else [*named, (b"traceparent", str(self.span).encode())]

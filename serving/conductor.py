@@ -11,6 +11,7 @@ from threading import RLock
 
 from pydantic import ValidationError
 from sqlalchemy import Column, Connection, MetaData, String, Table, insert, select
+from sqlalchemy.exc import OperationalError
 
 from chassis.clock import Clock
 from chassis.databases import reading
@@ -103,10 +104,13 @@ class Conductor:
     def watch(self, stop: Flag) -> None:
         """Follow what other workers change, until told to stop."""
         while not stop.wait(LOOK_AT_OTHERS_S):
-            if self.behind is not None or self.store.last_id() > len(self._log):
-                with self._lock:
-                    self._read_on()
-                    self._put_in_force()
+            try:
+                if self.behind is not None or self.store.last_id() > len(self._log):
+                    with self._lock:
+                        self._read_on()
+                        self._put_in_force()
+            except OperationalError as error:
+                log.warning("the rollout can't be read, what serves goes on: %s", error)
 
     def wanted(self, events: Sequence[Event]) -> dict[str, str | None]:
         """The bundles that events tell of, with their seals."""

@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from contracts.estimates import Estimate
 from contracts.trips import TripRequest
 from serving.answers import unavailable
 from serving.caller import Caller
@@ -32,15 +31,14 @@ class EstimateDesk:
 
     async def answer(
         self, trips: Sequence[TripRequest], with_reasons: bool, caller: Caller, timeout_ms: int | None = None
-    ) -> list[Estimate]:
-        """One estimate per trip, in order, each in the feed before it is answered. Raises `ProblemError`, a 503 that
-        says why there is none."""
+    ) -> str:
+        """An `EstimatesAnswer` as JSON, its estimates in the feed already. Raises `ProblemError`, a 503 that says why
+        there is none."""
         patience_s = self.longest_answer_s if timeout_ms is None else min(timeout_ms / 1000, self.longest_answer_s)
         self._admit(len(trips), patience_s)
         loop = asyncio.get_running_loop()
         question = Question(trips, with_reasons, caller, time.monotonic() + patience_s, loop.create_future())
-        late = unavailable("too-late", f"no answer within {patience_s:g} s", 1)
-        timer = loop.call_later(patience_s, question.tell, late)
+        timer = loop.call_later(patience_s, _give_up, question, patience_s)
         self._wait(len(trips))
         try:
             self.engine.ask(question)
@@ -59,5 +57,9 @@ class EstimateDesk:
         if self.waiting + trips > self.most_waiting:
             raise unavailable("queue-full", f"{self.waiting} trips wait already, at most {self.most_waiting} may", 1)
         wait_s = self.waiting * self.engine.seconds_per_trip
-        if wait_s > min(patience_s, self.longest_wait_s) or self.engine.busy_s() > self.longest_answer_s:
+        if wait_s > min(patience_s, self.longest_wait_s):
             raise unavailable("queue-full", f"{self.waiting} trips wait already, for some {wait_s * 1000:.0f} ms", 1)
+
+
+def _give_up(question: Question, patience_s: float) -> None:
+    question.tell(unavailable("too-late", f"no answer within {patience_s:g} s", 1))

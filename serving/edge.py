@@ -25,7 +25,7 @@ class Edge:
             return
         began = time.perf_counter()
         caller = scope["caller"] = Caller.of(dict(scope["headers"]))
-        about_request(caller.request_id, caller.span.trace_id)
+        about_request(caller.request_id, caller.span.trace_id if caller.span else "")
         taken, status = 0, 500
 
         async def limited() -> Message:

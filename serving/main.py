@@ -11,7 +11,7 @@ from sqlalchemy import MetaData
 from chassis.clock import Clock
 from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
-from chassis.feed_store import FeedStore, feed_tables
+from chassis.feed_store import FeedStore, FeedWriter, feed_tables
 from chassis.followers import cursor_table
 from chassis.logs import write_logs
 from chassis.service import make_app
@@ -22,7 +22,7 @@ from serving.bundles import BundleRefused
 from serving.conductor import Conductor, RolloutFollower, seal_table
 from serving.desk import EstimateDesk
 from serving.edge import Edge
-from serving.engine import Engine, Shadow
+from serving.engine import Engine, Patience
 from serving.metrics import Metrics, Now
 from serving.observation import Observation
 from serving.protocol_v2 import protocol_v2_routes
@@ -49,17 +49,20 @@ def build(settings: Settings) -> FastAPI:
     database = open_database(settings.database_url("serving"), metadata)
     estimates, rollout = FeedStore(database, "estimates", metadata), FeedStore(database, "rollout", metadata)
     clock = Clock.load(settings.clock_file)
-    metrics = Metrics(requirements.load())
+    wanted = requirements.load()
+    metrics = Metrics(wanted)
 
     bundle_store = open_store(settings.bundles_url, settings.bundles, settings.var / "serving" / "bundles")
     conductor = Conductor(rollout, seals, bundle_store, clock, metrics)
     conductor.start()
-    shadow = Shadow(settings.serving_shadow_budget_s, settings.serving_shadow_pause_s)
-    engine = Engine(conductor, estimates, clock, metrics, shadow, settings.serving_longest_run_s)
+    patience = Patience(settings.serving_longest_run_s, settings.serving_pause_s)
+    shadow = Patience(settings.serving_shadow_budget_s, settings.serving_pause_s)
+    feed = FeedWriter(estimates, settings.serving_longest_run_s)
+    engine = Engine(conductor, feed, clock, metrics, patience, shadow)
     desk = EstimateDesk(
         engine,
         settings.serving_most_waiting_trips,
-        settings.serving_longest_wait_s,
+        wanted["estimate-latency-p99"].ceiling / 1000,  # who would wait longer need not come in
         settings.serving_longest_answer_s,
         metrics,
     )
@@ -72,8 +75,6 @@ def build(settings: Settings) -> FastAPI:
     def ready() -> str | None:
         if "champion" not in conductor.fleet.bundles:
             return "no champion: wait for the first release"
-        if engine.busy_s() > settings.serving_longest_answer_s:
-            return f"one batch has been in work for {engine.busy_s():.1f} s: its bundle or the database hangs"
         return conductor.behind
 
     app = make_app(
@@ -81,7 +82,6 @@ def build(settings: Settings) -> FastAPI:
         metrics.registry,
         ready,
         background={
-            "engine": engine.run,
             "watch the rollout": conductor.watch,
             "forget old estimates": partial(
                 forget, estimates, clock, timedelta(days=settings.serving_estimates_kept_days)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from chassis.tracing import SpanData
+from chassis.tracing import SpanData, child_of
 from serving.caller import Caller
 from serving.metrics import Metrics
 
@@ -29,4 +29,5 @@ class Observation:
         if self.export is not None:
             now = time.time_ns()
             start = now - int(seconds * 1e9)
-            self.export(SpanData(f"POST {ESTIMATES}", caller.span, caller.parent, start, now, status >= 500))
+            span = caller.span or child_of(None)  # the first of a trace that begins here
+            self.export(SpanData(f"POST {ESTIMATES}", span, caller.parent, start, now, status >= 500))

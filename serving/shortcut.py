@@ -1,7 +1,7 @@
 """The short way to an estimate, past FastAPI's routing, which takes longer than the estimate itself.
 
 Only what is plainly good goes this way: any other request is handed on as it came, so that one place alone, the route,
-decides how bad requests are answered (docs/decisions/0010).
+decides how bad requests are answered (docs/decisions/0011).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from chassis.logs import about_request
 from chassis.problems import ProblemError, answer
-from contracts.estimates import TIMEOUT_HEADER, EstimatesAnswer, EstimatesRequest
+from contracts.estimates import TIMEOUT_HEADER, EstimatesRequest
 from serving.caller import Caller, Headers
 from serving.desk import EstimateDesk
 from serving.observation import ESTIMATES, Observation
@@ -62,9 +62,9 @@ class Shortcut:
             await self.app(scope, _again(body, receive), send)
             return
         caller, timeout = Caller.of(headers), headers.get(_TIMEOUT)
-        about_request(caller.request_id, caller.span.trace_id)
+        about_request(caller.request_id, caller.span.trace_id if caller.span else "")
         try:
-            estimates = await self.desk.answer(
+            told = await self.desk.answer(
                 asked.trips, asked.with_reasons, caller, None if timeout is None else int(timeout)
             )
         except ProblemError as problem:
@@ -73,10 +73,10 @@ class Shortcut:
             self.observation.answered(caller, refusal.status_code, began)
             await refusal(scope, receive, send)
             return
-        told = EstimatesAnswer(estimates=estimates).model_dump_json(exclude_none=True).encode()
-        size = (b"content-length", b"%d" % len(told))
+        body = told.encode()
+        size = (b"content-length", b"%d" % len(body))
         await send({"type": "http.response.start", "status": 200, "headers": [JSON, size, *caller.headers()]})
-        await send({"type": "http.response.body", "body": told})
+        await send({"type": "http.response.body", "body": body})
         self.observation.answered(caller, 200, began)
 
 

@@ -56,14 +56,16 @@ class Watchdog:
         self.session, self.look_s, self.quiet_s = session, look_s, quiet_s
         self._until: dict[ort.RunOptions, float] = {}  # the runs under way, each with its end on time.monotonic()
         self._watched = False
-        self._starting = Lock()
+        self._lock = Lock()
 
     def run(self, feed: dict[str, np.ndarray[Any, Any]], limit_s: float) -> np.ndarray[Any, Any]:
         """The graph's output, for inputs by name. Raises `TooSlow`, or what onnxruntime raises; any thread may call."""
         options = ort.RunOptions()
-        self._until[options] = time.monotonic() + limit_s
-        if not self._watched:
-            self._start()
+        with self._lock:
+            self._until[options] = time.monotonic() + limit_s
+            unwatched, self._watched = not self._watched, True
+        if unwatched:
+            Thread(target=self._watch, name="watchdog", daemon=True).start()
         try:
             answer: np.ndarray[Any, Any] = self.session.run([OUTPUT], feed, options)[0]
         except Exception as error:
@@ -73,12 +75,6 @@ class Watchdog:
         finally:
             del self._until[options]
         return answer
-
-    def _start(self) -> None:
-        with self._starting:
-            if not self._watched:
-                self._watched = True
-                Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def _watch(self) -> None:
         quiet_since = time.monotonic()
@@ -91,8 +87,7 @@ class Watchdog:
             if running:
                 quiet_since = now
             elif now - quiet_since > self.quiet_s:
-                self._watched = False  # from here on a new run starts a new thread
-                if not self._until:
-                    return
-                self._start()  # one came just before: it counts on being watched
-                return
+                with self._lock:
+                    self._watched = bool(self._until)
+                    if not self._watched:
+                        return

@@ -17,7 +17,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +86,11 @@ def small_service(var: Path, **how: object) -> Iterator[tuple[str, subprocess.Po
     environment = {f"SMALL_{name.upper()}": str(value) for name, value in {"port": port, "var": var, **how}.items()}
     with (var / "log").open("a") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "tests.chassis.small_service"], env=ENV | environment, stderr=log, text=True
+            [sys.executable, "-m", "tests.chassis.small_service"],
+            env=ENV | environment,
+            stderr=log,
+            text=True,
+            start_new_session=True,
         )
     url = f"http://127.0.0.1:{port}"
     try:
@@ -94,7 +98,11 @@ def small_service(var: Path, **how: object) -> Iterator[tuple[str, subprocess.Po
         yield url, process
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+        try:
+            process.wait(timeout=20)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # workers that a failed test left behind
 
 
 def answers(url: str) -> bool:

@@ -10,14 +10,16 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 from contracts.estimates import EstimateAnswered, EstimatesAnswer, EstimatesRequest
 from contracts.requirements import load
 from serving.bundles import Said
-from serving.engine import Shadow
+from serving.engine import Patience
 from serving.rollout import in_canary
 from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle, quantiles_of
+from tests.postgres import postgres
 from tests.serving.conftest import a_champion
 
 
@@ -163,17 +165,19 @@ def test_a_champion_that_misbehaves_reaches_no_customer(place, fault):
 class SlowBundle:
     """Takes as long as it is told; knows how often it was asked."""
 
+    version = "slow"
+
     def __init__(self, takes_s: float) -> None:
         self.takes_s, self.asked = takes_s, 0
 
-    def answer(self, trips, limit_s):
+    def answer(self, trips, _limit_s):
         self.asked += 1
         time.sleep(self.takes_s)
         return [Said("out_of_scope", reason="slow")] * len(trips)
 
 
 def test_a_shadow_that_took_longer_than_its_budget_is_left_alone_for_a_while(trip):
-    shadow, slow = Shadow(budget_s=0.02, pause_s=0.2), SlowBundle(0.05)
+    shadow, slow = Patience(limit_s=0.02, pause_s=0.2), SlowBundle(0.05)
 
     first, second = shadow.ask(slow, [trip]), shadow.ask(slow, [trip, trip])
     time.sleep(0.2)
@@ -185,7 +189,7 @@ def test_a_shadow_that_took_longer_than_its_budget_is_left_alone_for_a_while(tri
 
 
 def test_a_shadow_within_its_budget_is_always_asked(trip):
-    shadow, quick = Shadow(budget_s=5, pause_s=60), SlowBundle(0)
+    shadow, quick = Patience(limit_s=5, pause_s=60), SlowBundle(0)
     for _ in range(3):
         shadow.ask(quick, [trip])
     assert quick.asked == 3
@@ -280,25 +284,42 @@ def test_a_request_id_is_given_back_or_made(shared_champion, trip):
     assert foreign != "a b{}"
 
 
-def test_when_too_many_trips_wait_the_next_is_refused_at_once(place, trip):
+def test_while_the_database_is_locked_answers_are_quick_refusals_and_health_is_told_at_once(champion, place, trip):
+    stuck = sqlite3.connect(place.var / "serving.db", isolation_level=None)
+    stuck.execute("BEGIN IMMEDIATE")  # nothing can be committed while this is held
+    began = time.monotonic()
+    refused = champion.estimate(trip)
+    live = champion.client.get("/health/live")
+    took_s = time.monotonic() - began
+    stuck.execute("ROLLBACK")
+
+    assert (refused.status_code, refused.json()["type"]) == (503, "/problems/not-recorded")
+    assert int(refused.headers["Retry-After"]) > 0
+    assert live.status_code == 200
+    assert took_s < 2  # a writer elsewhere waits ten
+    assert champion.estimate(trip).status_code == 200
+    assert len(champion.feed("estimates")) == 1
+
+
+def test_when_too_many_trips_wait_for_the_database_the_next_is_refused_at_once(place, trip, tmp_path):
     place.upstream.release(make_bundle(place.bundles, "1"))
-    patience = {"serving_longest_answer_s": 30, "serving_longest_wait_s": 30}
-    with place.serving(serving_most_waiting_trips=256, **patience) as service, ThreadPoolExecutor(1) as caller:
+    limits = {"serving_most_waiting_trips": 256, "serving_longest_answer_s": 30}
+    with postgres(tmp_path) as url, place.serving(serving_database_url=url, **limits) as service:
         service.until_serving(champion="1")
-        stuck = sqlite3.connect(place.var / "serving.db", isolation_level=None)
-        stuck.execute("BEGIN IMMEDIATE")  # nothing can be committed while this is held
-        waiting = caller.submit(service.estimate, *[a_trip(f"t{number}") for number in range(256)])
-        service.until(lambda: service.metric("tandem_waiting_trips") == 256, "256 trips wait")
+        with psycopg.connect(url) as other, ThreadPoolExecutor(1) as caller:
+            other.execute("SELECT * FROM feed_heads FOR UPDATE")  # nothing can be appended while this is held
+            waiting = caller.submit(service.estimate, *[a_trip(f"t{number}") for number in range(256)])
+            service.until(lambda: service.metric("tandem_waiting_trips") == 256, "256 trips wait")
 
-        refused = service.estimate(trip)
+            refused = service.estimate(trip)
 
-        assert refused.status_code == 503
-        assert refused.json()["type"] == "/problems/queue-full"
-        assert int(refused.headers["Retry-After"]) > 0
-        assert not waiting.done()
-        stuck.execute("ROLLBACK")
-        assert waiting.result(20).status_code == 200
-        assert service.estimate(trip).status_code == 200
+            assert (refused.status_code, refused.json()["type"]) == (503, "/problems/queue-full")
+            assert int(refused.headers["Retry-After"]) > 0
+            assert not waiting.done()
+            other.rollback()
+            assert waiting.result(20).status_code == 200
+            assert service.estimate(trip).status_code == 200
+            assert len(service.feed("estimates")) == 257
 
 
 def test_an_answer_that_cannot_be_recorded_is_not_sent(champion, place, trip):

@@ -17,6 +17,7 @@ import pytest
 
 from contracts.bundle import CHECKSUMS, FILES, digest
 from serving.bundles import LARGEST_FILE_BYTES, BundleRefused, load
+from serving.conductor import StoreAway
 from serving.store import Directory, NoStoreLibrary, Remote, open_store
 from tests.bundles import a_trip, make_bundle
 from tests.servers import free_port
@@ -230,6 +231,32 @@ def test_two_workers_that_fetch_at_once_both_get_it_whole(warehouse, tmp_path):
     assert in_cache(stores[0]) == ["1"]
 
 
+def test_a_service_lives_through_a_store_that_comes_and_goes(warehouse, place):
+    place.upstream.release(made(warehouse))
+    with place.serving(bundles_url=warehouse.url) as service:
+        service.until_serving(champion="1")
+        folder = made(warehouse, "2", minutes_per_km=4.0)
+        warehouse.close()
+        place.upstream.release(folder)
+        service.until(lambda: service.feed("rollout")[-1]["type"] == "bundle.rejected", "2 is rejected")
+        assert f"{warehouse.url} does not give it" in service.feed("rollout")[-1]["data"]["reason"]
+        assert service.estimate(a_trip()).json()["estimates"][0]["bundle_version"] == "1"
+        assert service.control("challenge", version="2").status_code == 409
+        warehouse.open()
+        assert service.control("challenge", version="2").json()["challenger"] == "2"
+    assert not list(place.bundles.iterdir())
+    warehouse.close()
+    with place.serving(bundles_url=warehouse.url) as service:  # its copies are enough
+        assert service.estimate(a_trip()).json()["estimates"][0]["bundle_version"] == "1"
+        assert service.rollout()["challenger"] == "2"
+    shutil.rmtree(place.var / "serving" / "bundles")
+    with pytest.raises(StoreAway, match="does not give it"), place.serving(bundles_url=warehouse.url):
+        pass  # it must not conclude that nobody serves
+    warehouse.open()
+    with place.serving(bundles_url=warehouse.url) as service:
+        assert service.rollout()["champion"] == "1"
+
+
 def test_a_url_without_a_socket_works_as_well(tmp_path):
     make_bundle(tmp_path / "share", "1")
     store = open_store(f"file://{tmp_path}/share", tmp_path / "bundles", tmp_path / "cache")
@@ -249,7 +276,7 @@ def test_a_directory_is_used_in_place_and_told_when_it_is_away(tmp_path):
 
 
 def test_fsspec_is_imported_only_for_a_url_and_its_lack_is_told(monkeypatch, tmp_path):
-    code = "import sys, serving.main; print([name for name in ('fsspec', 'aiohttp') if name in sys.modules])"
+    code = "import sys, serving.store; print([name for name in ('fsspec', 'aiohttp') if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
     monkeypatch.setitem(sys.modules, "fsspec.core", None)  # as where it is not installed

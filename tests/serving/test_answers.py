@@ -1,0 +1,88 @@
+"""What serving writes as JSON is what the contract reads: nothing lost, nothing added, whatever bundles say."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from chassis.tracing import parse
+from contracts.estimates import EstimateAnswered, EstimatesAnswer, Explanation, Quantiles, Rollout
+from serving.answers import put_together, shown
+from serving.bundles import Said
+from serving.caller import Caller
+from serving.conductor import Fleet
+from serving.rollout import in_canary
+from tests.bundles import a_trip
+
+TRACE = parse(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
+MINUTES = some.floats(2**-20, 2880, width=32)
+quantiles = some.tuples(MINUTES, MINUTES, MINUTES).map(
+    lambda them: Quantiles(**dict(zip(("p10_min", "p50_min", "p90_min"), sorted(them), strict=True)))
+)
+words = some.one_of(
+    quantiles.map(lambda it: Said("estimated", it)),
+    some.text(max_size=50).map(lambda reason: Said("out_of_scope", reason=reason)),
+)
+explanations = some.one_of(some.none(), MINUTES.map(lambda minutes: Explanation(typical_min=minutes, reasons=[])))
+
+
+def fleet(rollout: Rollout) -> Fleet:
+    roles = ("champion", "challenger", "previous")
+    return Fleet(rollout, {role: SimpleNamespace(version=f"v-{role}") for role in roles if getattr(rollout, role)})
+
+
+@given(
+    champion=words,
+    other=some.one_of(words, some.text(max_size=50).map(lambda reason: Said("misbehaved", reason=reason))),
+    share=some.sampled_from([0.0, 0.5, 1.0]),
+    why=explanations,
+    traced=some.booleans(),
+)
+def test_answers_and_records_read_back_as_what_was_said(champion, other, share, why, traced):
+    mode = "canary" if share else "shadow"
+    serving = fleet(Rollout(champion="1", challenger="2", mode=mode, canary_share=share))
+    trips = [a_trip("a"), a_trip("b", parcel_kg=None, rain_mm_h=0.1)]
+    heard = [{"champion": champion, "challenger": other}] * 2
+    roles = [shown(serving, trip.trip_id, heard[0]) for trip in trips]
+    explained = [why if heard[0][role].quantiles is not None else None for role in roles]
+    caller = Caller("quote-7", TRACE, TRACE) if traced else Caller("quote-7", None, None)
+
+    told, records = put_together(serving, trips, heard, explained, caller)
+
+    estimates = EstimatesAnswer.model_validate_json(told).estimates
+    for place, (trip, role, estimate) in enumerate(zip(trips, roles, estimates, strict=True)):
+        subject, text = records[place]
+        record = EstimateAnswered.model_validate_json(text)
+        assert subject == trip.trip_id == estimate.trip_id
+        assert record.trip == trip
+        assert (record.estimate_id, record.shown) == (estimate.estimate_id, estimate.bundle_version)
+        assert record.shown == f"v-{role}"
+        assert (record.request_id, record.traceparent) == ("quote-7", str(TRACE) if traced else None)
+        assert [(said.role, said.reason) for said in record.answers] == [
+            ("champion", champion.reason),
+            ("challenger", other.reason),
+        ]
+        for said, meant in ((record.answers[0], champion), (record.answers[1], other), (estimate, heard[0][role])):
+            same(said.quantiles, meant.quantiles)
+        assert estimate.explanation == explained[place]
+        assert estimate.reason == heard[0][role].reason
+    assert len({estimate.estimate_id for estimate in estimates}) == 2
+
+
+def same(told: Quantiles | None, meant: Quantiles | None) -> None:
+    assert (told is None) == (meant is None)
+    if told is not None:
+        assert told.model_dump() == pytest.approx(meant.model_dump(), rel=1e-6)
+
+
+def test_a_canary_is_shown_to_its_share_and_only_where_it_has_quantiles():
+    sound = Said("estimated", Quantiles(p10_min=1, p50_min=2, p90_min=3))
+    both, silent = {"champion": sound, "challenger": sound}, {"champion": sound, "challenger": Said("misbehaved")}
+    canary = fleet(Rollout(champion="1", challenger="2", mode="canary", canary_share=0.3))
+    trips = [f"t{number}" for number in range(300)]
+    assert [shown(canary, it, both) == "challenger" for it in trips] == [in_canary(it, 0.3) for it in trips]
+    assert {shown(canary, it, silent) for it in trips} == {"champion"}
+    assert {shown(fleet(Rollout(champion="1", challenger="2")), it, both) for it in trips} == {"champion"}
