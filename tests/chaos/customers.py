@@ -23,7 +23,7 @@ GIVES_UP_S = 5.0  # a customer who has heard nothing by then
 UNREACHED = "connection refused"
 CUT_OFF = "cut off"  # the connection ended before an answer
 UNANSWERED = "no answer"
-Ask = Callable[[int], TripRequest]  # the trip of so-manieth request
+Ask = Callable[[int], list[TripRequest]]  # the trips of a request, by how many came before it
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +118,8 @@ class Customers:
         connection.close()
 
 
-def _asked(connection: http.client.HTTPConnection, trip: TripRequest) -> Heard:
-    body = EstimatesRequest(trips=[trip]).model_dump_json()
+def _asked(connection: http.client.HTTPConnection, trips: list[TripRequest]) -> Heard:
+    body = EstimatesRequest(trips=trips).model_dump_json()
     began = time.monotonic()
     try:
         connection.request("POST", "/v1/estimates", body, {"content-type": "application/json"})
@@ -133,9 +133,9 @@ def _asked(connection: http.client.HTTPConnection, trip: TripRequest) -> Heard:
     return Heard(began, time.monotonic(), str(answer.status), headers, json.loads(text))
 
 
-def short_trips(number: int) -> TripRequest:
-    """Trips that every bundle of these tests answers well."""
-    return a_trip(f"trip-{number}")
+def short_trips(number: int) -> list[TripRequest]:
+    """One trip, which every bundle of these tests answers well."""
+    return [a_trip(f"trip-{number}")]
 
 
 @contextmanager

@@ -6,9 +6,10 @@ from itertools import pairwise
 
 import pytest
 
+from contracts.trips import TripRequest
 from serving.settings import Settings
 from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle
-from tests.chaos.customers import PROBES_WAIT_S, Probes, asking, short_trips
+from tests.chaos.customers import PROBES_WAIT_S, Ask, Probes, asking, short_trips
 from tests.serving.processes import promoted, serving_process
 
 pytestmark = pytest.mark.slow
@@ -16,18 +17,20 @@ DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()
 SLACK_S = 0.5  # for a machine that does other work, too
 
 
-def now_and_then_a_long_one(every: int):
-    """Trips, so many to one on which a misbehaving bundle shows what it is."""
+def now_and_then_a_long_one(every: int) -> Ask:
+    """One trip a request, and so many to one on which a misbehaving bundle shows what it is."""
 
-    def trip(number: int):
-        return a_trip(f"long-{number}", distance_km=SOUND_UP_TO_KM + 5) if number % every == 0 else short_trips(number)
+    def trips(number: int) -> list[TripRequest]:
+        long = a_trip(f"long-{number}", distance_km=SOUND_UP_TO_KM + 5)
+        return [long] if number % every == every - 1 else short_trips(number)
 
-    return trip
+    return trips
 
 
 def test_a_bundle_spoilt_on_disk_serves_on_and_after_a_restart_the_one_before_it_does(place, told):
     with serving_process(place) as first:
-        promoted(place, first.service, "2", minutes_per_km=3.0)
+        make_bundle(place.bundles, "2", minutes_per_km=3.0)
+        promoted(first.service, "2")
         with asking(first.url) as customers:
             customers.until_answered()
             graph = place.bundles / "2" / "model.onnx"
@@ -51,7 +54,8 @@ def test_a_bundle_spoilt_on_disk_serves_on_and_after_a_restart_the_one_before_it
 
 def test_a_champion_that_answers_nan_is_told_to_nobody_and_rolled_back(place, told):
     with serving_process(place) as serving:
-        promoted(place, serving.service, "2", misbehaves="nan")
+        make_bundle(place.bundles, "2", misbehaves="nan")
+        promoted(serving.service, "2")
         with asking(serving.url, now_and_then_a_long_one(5)) as customers:
             customers.until_answered(100)
             assert serving.service.control("roll_back").status_code == 200
@@ -71,7 +75,8 @@ def test_a_champion_that_answers_nan_is_told_to_nobody_and_rolled_back(place, to
 
 def test_a_champion_that_hangs_keeps_nobody_beyond_the_limit_and_leaves_serving_alive(place, told):
     with serving_process(place) as serving:
-        promoted(place, serving.service, "2", misbehaves="hangs")
+        make_bundle(place.bundles, "2", misbehaves="hangs")
+        promoted(serving.service, "2")
         with asking(serving.url, now_and_then_a_long_one(300)) as customers:
             with Probes(serving.url) as probes:
                 customers.until(lambda _: len(customers.refused()) > 20, "some were told that there is no estimate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from contextlib import ExitStack
 
@@ -49,3 +50,19 @@ def test_behind_a_balancer_customers_do_not_notice_that_processes_are_replaced(p
 
     assert row.saw.keys() == {"200"}
     assert (row.lost, row.unheard) == (0, 0)
+
+
+def test_a_worker_that_is_killed_costs_its_own_connections_and_is_replaced(place, told):
+    with serving_process(place, arguments=("--workers", "2")) as serving, asking(serving.url) as customers:
+        customers.until_answered()
+        before = serving.connected(2).keys()
+        os.kill(min(before), signal.SIGKILL)
+        eventually(lambda: len(serving.workers().keys() - before) == 1, "another worker is there")
+        customers.until_answered(200)
+        customers.end()
+        row = told("kill -9 of one of two workers", customers, serving.service.feed("estimates"))
+
+    assert row.lost == 0
+    assert row.saw.keys() <= {"200", CUT_OFF}
+    assert row.saw.get(CUT_OFF, 0) <= len(customers.threads)
+    assert row.unheard <= row.saw.get(CUT_OFF, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import subprocess
 import sys
@@ -15,7 +16,6 @@ import httpx
 import psutil
 
 from chassis.tokens import read_token
-from tests.bundles import make_bundle
 from tests.servers import free_port
 from tests.serving.conftest import Place, Service
 
@@ -45,13 +45,35 @@ class ServingProcess:
 
     def workers(self) -> dict[int, psutil.Process]:
         """Its workers by process number, where it has several."""
-        spawned = psutil.Process(self.process.pid).children()
-        return {child.pid: child for child in spawned if "spawn_main" in " ".join(child.cmdline())}
+        return {child.pid: child for child in psutil.Process(self.process.pid).children() if _works(child)}
+
+    def connected(self, workers: int) -> dict[int, http.client.HTTPConnection]:
+        """A connection to each of so many workers, by process number; each of them has answered on it."""
+        found: dict[int, http.client.HTTPConnection] = {}
+        patience = time.monotonic() + READY_WITHIN_S
+        while len(found) < workers:
+            assert time.monotonic() < patience, f"only {len(found)} workers answer: {self.log.read_text()[-2000:]}"
+            connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+            connection.request("GET", "/health/live")
+            connection.getresponse().read()
+            here = connection.sock.getsockname()
+            for number, worker in self.workers().items():
+                if any(it.raddr == here for it in worker.net_connections("tcp")):
+                    found.setdefault(number, connection)
+        return found
 
     def kill(self) -> None:
         """End it as a power cut would: without a word."""
         self.process.kill()
         self.process.wait()
+
+
+def _works(child: psutil.Process) -> bool:
+    """Whether a child is a living worker, and not the resource tracker of multiprocessing."""
+    try:
+        return "spawn_main" in " ".join(child.cmdline())
+    except psutil.NoSuchProcess:  # or a zombie
+        return False
 
 
 @contextmanager
@@ -90,9 +112,8 @@ def serving_process(
             process.wait(30)
 
 
-def promoted(place: Place, service: Service, version: str, **how: object) -> None:
-    """Make a bundle and make it champion, whoever was that before."""
-    make_bundle(place.bundles, version, **how)  # type: ignore[arg-type]
+def promoted(service: Service, version: str) -> None:
+    """Make a bundle champion, whoever was that before."""
     for action, fields in (("challenge", {"version": version}), ("promote", {})):
         answer = service.control(action, **fields)
         assert answer.status_code == 200, answer.text
