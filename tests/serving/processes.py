@@ -60,6 +60,7 @@ class ServingProcess:
             for number, worker in self.workers().items():
                 if any(it.raddr == here for it in worker.net_connections("tcp")):
                     found.setdefault(number, connection)
+            time.sleep(0.01)
         return found
 
     def kill(self) -> None:
