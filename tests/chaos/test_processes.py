@@ -10,7 +10,7 @@ import pytest
 
 from tests.chaos.customers import CUT_OFF, UNREACHED, asking
 from tests.chassis.balancer import balancing
-from tests.chassis.small_service import eventually
+from tests.servers import eventually
 from tests.serving.processes import serving_process
 
 pytestmark = pytest.mark.slow

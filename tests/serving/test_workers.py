@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.bundles import a_trip, make_bundle
-from tests.chassis.small_service import eventually
+from tests.servers import eventually
 from tests.serving.conftest import Place
 from tests.serving.processes import ServingProcess, promoted, serving_process
 
