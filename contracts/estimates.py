@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from contracts.trips import Instant, Minutes, TripId, TripRequest, Wire, YesNo, number
+from contracts.trips import Instant, Minutes, TripId, TripRequest, Wire, YesNo
 
 LARGEST_BATCH = 256
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"  # how long the caller waits; what can't be answered by then is not worked on
@@ -44,7 +44,7 @@ class Reason(Wire):
     """What one group of inputs adds to a trip's p50; negative minutes are saved."""
 
     group: ReasonGroup
-    minutes: Annotated[float, Field(ge=-2880, le=2880, allow_inf_nan=False), number]
+    minutes: Annotated[float, Field(ge=-2880, le=2880, allow_inf_nan=False, strict=True)]
 
 
 class Explanation(Wire):
@@ -168,5 +168,5 @@ class RolloutCommand(Wire):
 
     action: Literal["challenge", "promote", "drop", "roll_back", "canary"]
     version: str | None = None
-    canary_share: Annotated[float, Field(ge=0, le=1), number] = 0.0
+    canary_share: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.0
     reason: Annotated[str, Field(min_length=3, max_length=500)]

@@ -206,12 +206,10 @@ class ModelInput:
     nullable: bool
 
 
-_WHOLE = {"pickup_zone", "dropoff_zone", "minute_of_week", "vehicle"}  # the inputs that are indices
-
 MODEL_INPUTS: tuple[ModelInput, ...] = tuple(
     ModelInput(
         column.model_input,
-        "int64" if column.model_input in _WHOLE else "float32",
+        "int64" if column.model_input in ("pickup_zone", "dropoff_zone", "minute_of_week", "vehicle") else "float32",
         nullable=TripRequest.model_fields[name].default is None,
     )
     for name, column in columns(TripRequest).items()
@@ -221,9 +219,7 @@ NOT_FOR_THE_MODEL: tuple[str, ...] = tuple(
     name for name, column in columns(CompletedTrip).items() if column.model_input is None and name != "duration_min"
 )
 DRIFT_COLUMNS: tuple[str, ...] = tuple(name for name, column in columns(CompletedTrip).items() if column.watched)
-FAIRNESS_GROUPS: dict[str, str] = {
-    name: column.fairness_group for name, column in columns(CompletedTrip).items() if column.fairness_group
-}
+FAIRNESS_GROUPS = {name: it.fairness_group for name, it in columns(CompletedTrip).items() if it.fairness_group}
 
 
 def minute_of_week(at: datetime, zone: ZoneInfo) -> int:
@@ -269,8 +265,7 @@ def fingerprint() -> str:
         if column.model_input is not None
     ]
     order = [[item.name, item.dtype, item.nullable] for item in MODEL_INPUTS]
-    text = json.dumps([inputs, order, VEHICLES, LEVELS, LABEL], sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(json.dumps([inputs, order, VEHICLES, LEVELS, LABEL], sort_keys=True).encode()).hexdigest()
 
 
 def minutes_between(start: datetime, end: datetime) -> float:

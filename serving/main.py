@@ -57,7 +57,7 @@ def build(settings: Settings) -> FastAPI:
     conductor.start()
     patience = Patience(settings.serving_longest_run_s, settings.serving_pause_s)
     shadow = Patience(settings.serving_shadow_budget_s, settings.serving_pause_s)
-    feed = FeedWriter(estimates, settings.serving_longest_run_s)
+    feed = FeedWriter(estimates, settings.serving_longest_lock_s)
     engine = Engine(conductor, feed, clock, metrics, patience, shadow)
     desk = EstimateDesk(
         engine,
@@ -77,11 +77,14 @@ def build(settings: Settings) -> FastAPI:
             return "no champion: wait for the first release"
         return conductor.behind
 
+    export = exporter(settings, "serving")
+    tracing = {} if export is None else {"send spans": export.close_after}
     app = make_app(
         "serving",
         metrics.registry,
         ready,
         background={
+            **tracing,
             "watch the rollout": conductor.watch,
             "checkpoint": partial(checkpoint, database),
             "forget old estimates": partial(
@@ -98,7 +101,7 @@ def build(settings: Settings) -> FastAPI:
     app.include_router(rollout_routes(conductor, Tokens(settings.tokens_file)))
     app.include_router(protocol_v2_routes(conductor, ready, metrics, settings.serving_longest_run_s))
     app.include_router(feed_routes(estimates, rollout))
-    observation = Observation(metrics, exporter(settings, "serving"))
+    observation = Observation(metrics, export)
     app.add_middleware(Edge, observation=observation, largest_body_bytes=largest_body)
     app.add_middleware(Shortcut, desk=desk, observation=observation, largest_body_bytes=largest_body)
     return app

@@ -66,13 +66,13 @@ PEERS = (
     ),
     Peer(
         "KServe", "kserve", ("{bin}/python", "server.py", "{port}"), V2, questions.tensors, _v2_minutes,
-        "ModelServer, one worker (one core), gRPC and latency logging off, async predict", {},
+        "ModelServer, one worker (one core), gRPC, latency and access logs off, async predict", {},
     ),
     Peer(
         "BentoML", "bentoml", ("{bin}/bentoml", "serve", "service:Minutes", "--host", "127.0.0.1", "--port", "{port}"),
         "/estimate", lambda trip, zone: f'{{"columns": {questions.columns(trip, zone)}}}',
         lambda body: json.loads(body)[0],
-        "`bentoml serve` without --development, one worker (one core), async API",
+        "`bentoml serve` without --development, one worker (one core), access log off, async API",
         {"BENTOML_DO_NOT_TRACK": "True"},
     ),
     Peer(

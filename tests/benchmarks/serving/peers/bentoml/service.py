@@ -4,7 +4,7 @@ import bentoml
 from graph import Graph
 
 
-@bentoml.service(workers=1)
+@bentoml.service(workers=1, logging={"access": {"enabled": False}})
 class Minutes:
     """Quantiles of trips."""
 

@@ -1,5 +1,6 @@
 """The graph behind KServe's Python model server:  python server.py PORT"""
 
+import logging
 import sys
 
 from graph import OUTPUT, Graph
@@ -22,5 +23,6 @@ class Minutes(Model):
 
 
 if __name__ == "__main__":
+    logging.getLogger("uvicorn.access").addFilter(lambda _: False)  # a line a request, which ours does not write either
     options = {"workers": 1, "enable_grpc": False, "enable_latency_logging": False}
     ModelServer(http_port=int(sys.argv[1]), **options).start([Minutes()])
