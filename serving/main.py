@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from sqlalchemy import MetaData
 
 from chassis.clock import Clock
-from chassis.databases import open_database
+from chassis.databases import checkpoint, open_database
 from chassis.feed_routes import feed_routes
 from chassis.feed_store import FeedStore, FeedWriter, feed_tables
 from chassis.followers import cursor_table
@@ -46,7 +46,7 @@ def build(settings: Settings) -> FastAPI:
     metadata = MetaData()
     feed_tables(metadata)
     cursors, seals = cursor_table(metadata), seal_table(metadata)
-    database = open_database(settings.database_url("serving"), metadata)
+    database = open_database(settings.database_url("serving"), metadata, checkpointed_apart=True)
     estimates, rollout = FeedStore(database, "estimates", metadata), FeedStore(database, "rollout", metadata)
     clock = Clock.load(settings.clock_file)
     wanted = requirements.load()
@@ -86,6 +86,7 @@ def build(settings: Settings) -> FastAPI:
         background={
             **tracing,
             "watch the rollout": conductor.watch,
+            "checkpoint": partial(checkpoint, database),
             "forget old estimates": partial(
                 forget, estimates, clock, timedelta(days=settings.serving_estimates_kept_days)
             ),
