@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from chassis.feed_store import FeedStore
 from chassis.problems import documented
@@ -18,7 +20,8 @@ from serving.observation import ESTIMATES
 from serving.rollout import Role
 
 TimeoutMs = Annotated[
-    int | None, Header(alias=TIMEOUT_HEADER, ge=1, le=999_999, description="Milliseconds that the caller will wait")
+    Annotated[int, Field(ge=1, le=999_999)] | SkipJsonSchema[None],  # where the header is sent, it is a number
+    Header(alias=TIMEOUT_HEADER, description="Milliseconds that the caller will wait"),
 ]
 
 

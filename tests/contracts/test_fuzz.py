@@ -17,6 +17,7 @@ import pytest
 import schemathesis
 from schemathesis.engine import events, from_schema
 
+from contracts.estimates import TIMEOUT_HEADER
 from contracts.feeds import LONGEST_WAIT_S
 from tests.contracts import providers
 from tests.contracts.providers import Provider
@@ -37,7 +38,7 @@ MORE_THAN_A_SCHEMA_SAYS = {
 
 @contextmanager
 def callers_of(provider: Provider) -> Iterator[None]:
-    """Callers who know some ids, since nobody guesses one, and who do not wait long at a feed."""
+    """Callers who know some ids, since nobody guesses one, have time for an answer, and do not wait long at a feed."""
     known = {name: cycle([*ids, None]) for name, ids in provider.ids.items()}
 
     def before_call(context: Any, case: Any, kwargs: Any) -> None:
@@ -47,6 +48,9 @@ def callers_of(provider: Provider) -> Iterator[None]:
         asked = (case.query or {}).get("timeout")
         if re.fullmatch(r"[0-9.]+", str(asked)) and 0 < float(asked) <= LONGEST_WAIT_S:
             case.query["timeout"] = LONGEST_POLL_S
+        patience = str((case.headers or {}).get(TIMEOUT_HEADER))
+        if re.fullmatch(r"[1-9][0-9]{0,2}", patience):  # for whom an answer may come too late, a 503
+            case.headers[TIMEOUT_HEADER] = "1000"
 
     schemathesis.hook(before_call)
     try:
