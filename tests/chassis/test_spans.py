@@ -87,7 +87,7 @@ def test_a_collector_that_is_away_keeps_nobody_waiting():
     taken = time.monotonic()
     export.close()
     assert taken - began < 5
-    assert time.monotonic() - taken < 5
+    assert time.monotonic() - taken < 10  # a batch under way and the last one, each with its retries
 
 
 @pytest.mark.skipif(INSTALLED, reason="the extra `tracing` is installed")
