@@ -7,7 +7,7 @@ READY := .venv/.ready
 export PYTHON TORCH_INDEX
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run stop incident kill test test-loop test-browser test-postgres loadtest contracts prove benchmark-model benchmark-serving requirements exports rebuild mlflow feasible feasible-review data-value check lint types clean lock fresh compose-env
+.PHONY: help setup run stop incident kill test test-loop test-browser test-postgres chaos loadtest contracts prove benchmark-model benchmark-serving requirements exports rebuild mlflow feasible feasible-review data-value check lint types clean lock fresh compose-env
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test-browser: $(READY)  ## the product's and monitoring's pages in a real browse
 
 test-postgres: $(READY)  ## what touches a database, on Postgres too
 	@$(BIN)/python -m pytest tests/chassis
+
+chaos: $(READY)  ## serving broken in mid-load: killed, locked out, disk full, bundles gone bad; what customers saw (4 minutes)
+	@$(BIN)/python -m pytest -m slow tests/chaos
 
 loadtest: $(READY)  ## constant arrivals against a Tandem of its own, judged by requirements.toml
 	@$(BIN)/python -m loadtests.run

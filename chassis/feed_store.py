@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
@@ -202,10 +203,15 @@ class FeedWriter:
             cursor.executemany(self._add, rows)
             self._connection.commit()
         except self._errors as error:
-            if self._connection is not None:
-                self._connection.invalidate()  # what was not committed is forgotten with it
-                self._connection = None
+            self._disconnect()
             raise FeedUnwritable(f"feed {feed} cannot be written ({type(error).__name__}: {error})") from error
+
+    def _disconnect(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with suppress(*self._errors):
+                connection.rollback()  # first, else its lock lasts as long as anything knows of its cursor
+            connection.invalidate()
 
     def _connected(self) -> PoolProxiedConnection:
         connection = self.store.engine.raw_connection()

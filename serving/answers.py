@@ -19,51 +19,54 @@ from serving.caller import Caller
 from serving.conductor import Fleet
 from serving.rollout import Role, in_canary
 
-Heard = Mapping[Role, Said]  # what each bundle said of one trip
+Words = Mapping[Role, Sequence[Said]]  # what each bundle said of some trips, in their order
 
 
-def shown(fleet: Fleet, trip_id: str, heard: Heard) -> Role:
-    """Whose answer the caller gets. A canary trip gets the challenger's quantiles; where it has none, the champion's
-    answer as everybody else."""
+def shown(fleet: Fleet, trips: Sequence[TripRequest], said: Words) -> list[Role]:
+    """Whose answer callers get, trip by trip. A canary trip gets the challenger's quantiles; where it has none, the
+    champion's answer as everybody else."""
     rollout = fleet.rollout
-    if rollout.mode == "canary" and heard["challenger"].quantiles is not None:
-        return "challenger" if in_canary(trip_id, rollout.canary_share) else "champion"
-    return "champion"
+    if rollout.mode != "canary":
+        return ["champion"] * len(trips)
+    return [
+        "challenger" if words.quantiles is not None and in_canary(trip.trip_id, rollout.canary_share) else "champion"
+        for trip, words in zip(trips, said["challenger"], strict=True)
+    ]
 
 
 def put_together(
-    fleet: Fleet,
-    trips: Sequence[TripRequest],
-    heard: Sequence[Heard],
-    why: Sequence[Explanation | None],
-    caller: Caller,
+    fleet: Fleet, trips: Sequence[TripRequest], said: Words, why: Sequence[Explanation | None], caller: Caller
 ) -> tuple[str, list[tuple[str, str]]]:
     """What the caller gets, an `EstimatesAnswer`; and what the feed tells of it, an `EstimateAnswered` for each trip
     with its trip's id. All are JSON."""
     versions = {role: bundle.version for role, bundle in fleet.bundles.items()}
+    words = {role: [_words(it) for it in them] for role, them in said.items()}
+    traced = "" if caller.span is None else f',"traceparent":"{caller.span}"'
+    ends = f'],"request_id":"{caller.request_id}"{traced}}}'
     estimates, records = [], []
-    for trip, words, explanation in zip(trips, heard, why, strict=True):
-        role, estimate_id = shown(fleet, trip.trip_id, words), new_id()
-        version = versions[role]
-        said = {it: _said(word) for it, word in words.items()}
-        told = f'"estimate_id":"{estimate_id}","trip_id":"{trip.trip_id}","bundle_version":"{version}"'
-        status = "out_of_scope" if words[role].quantiles is None else "estimated"
-        reasons = "" if explanation is None else f',"explanation":{explanation.model_dump_json()}'
-        estimates.append(f'{{{told},"status":"{status}"{said[role]}{reasons}}}')
-        answers = [f'{{"role":"{it}","bundle_version":"{versions[it]}"{text}}}' for it, text in said.items()]
-        record = (
-            f'{{"estimate_id":"{estimate_id}","trip":{trip.model_dump_json()},"shown":"{version}",'
-            f'"answers":[{",".join(answers)}],"request_id":"{caller.request_id}"{_traced(caller)}}}'
+    for place, (trip, role) in enumerate(zip(trips, shown(fleet, trips, said), strict=True)):
+        estimate_id, version, told, explanation = new_id(), versions[role], said[role][place], why[place]
+        if told.quantiles is None:
+            outcome = f'"status":"out_of_scope","reason":{json.dumps(told.reason)}'
+        else:
+            reasons = "" if explanation is None else f',"explanation":{explanation.model_dump_json()}'
+            outcome = f'"status":"estimated","quantiles":{_minutes(told.quantiles)}{reasons}'
+        estimates.append(
+            f'{{"estimate_id":"{estimate_id}","trip_id":"{trip.trip_id}","bundle_version":"{version}",{outcome}}}'
         )
-        records.append((trip.trip_id, record))
+        answers = ",".join(
+            f'{{"role":"{it}","bundle_version":"{versions[it]}",{texts[place]}}}' for it, texts in words.items()
+        )
+        start = f'{{"estimate_id":"{estimate_id}","trip":{trip.model_dump_json()},"shown":"{version}","answers":['
+        records.append((trip.trip_id, start + answers + ends))
     return f'{{"estimates":[{",".join(estimates)}]}}', records
 
 
-def misbehaviour(version: str, trips: Sequence[TripRequest], heard: Sequence[Heard]) -> ProblemError | None:
-    """Why trips can't be answered of which the champion, this version, said what must reach nobody; or None."""
-    for trip, words in zip(trips, heard, strict=True):
-        if words["champion"].status == "misbehaved":
-            detail = f"bundle {version} on trip {trip.trip_id}: {words['champion'].reason}; roll it back"
+def misbehaviour(version: str, trips: Sequence[TripRequest], said: Sequence[Said]) -> ProblemError | None:
+    """Why trips can't be answered of which this version said what must reach nobody; or None."""
+    for trip, words in zip(trips, said, strict=True):
+        if words.status == "misbehaved":
+            detail = f"bundle {version} on trip {trip.trip_id}: {words.reason}; roll it back"
             return unavailable("bundle-misbehaves", detail, 30)
     return None
 
@@ -73,17 +76,13 @@ def unavailable(slug: str, detail: str, retry_after_s: float) -> ProblemError:
     return ProblemError(503, slug, detail, retry_after_s=retry_after_s)
 
 
-def _said(said: Said) -> str:
-    """A bundle's words as members of an object: its quantiles or its reason."""
+def _words(said: Said) -> str:
+    """A bundle's words as members of a `ModelAnswer`."""
     if said.quantiles is None:
-        return f',"reason":{json.dumps(said.reason)}'
-    return f',"quantiles":{_minutes(said.quantiles)}'
+        return f'"quantiles":null,"reason":{json.dumps(said.reason)}'
+    return f'"quantiles":{_minutes(said.quantiles)},"reason":null'
 
 
 def _minutes(it: Quantiles) -> str:
     """Quantiles with seven digits, as many as the graph's float32 holds: more take four times as long to write."""
     return f'{{"p10_min":{it.p10_min:.7g},"p50_min":{it.p50_min:.7g},"p90_min":{it.p90_min:.7g}}}'
-
-
-def _traced(caller: Caller) -> str:
-    return "" if caller.span is None else f',"traceparent":"{caller.span}"'

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -52,8 +51,7 @@ class Unexplained(BundleError):
     """The graph threw, or answered no sound minutes, on a mixture of a trip and the typical one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Said:
+class Said(NamedTuple):
     """What one bundle says of one trip: quantiles, or the reason why there are none."""
 
     status: Literal["estimated", "out_of_scope", "misbehaved"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from chassis.ids import new_id
 from chassis.tracing import Traceparent, child_of, parse
@@ -13,8 +13,7 @@ Headers = Mapping[bytes, bytes]
 REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,128}")
 
 
-@dataclass(frozen=True, slots=True)
-class Caller:
+class Caller(NamedTuple):
     """The request's id and, where it is part of a trace (W3C Trace Context), the caller's span and ours."""
 
     request_id: str

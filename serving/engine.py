@@ -12,17 +12,16 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from itertools import islice
 
 from chassis.clock import Clock
 from chassis.feed_store import FeedUnwritable, FeedWriter
 from chassis.problems import ProblemError
 from contracts.estimates import LARGEST_BATCH, Explanation
 from contracts.trips import TripRequest
-from serving.answers import Heard, misbehaviour, put_together, shown, unavailable
+from serving.answers import Words, misbehaviour, put_together, shown, unavailable
 from serving.bundles import LoadedBundle, Said, Unexplained
 from serving.caller import Caller
 from serving.conductor import Conductor, Fleet
@@ -31,11 +30,12 @@ from serving.rollout import Role
 
 log = logging.getLogger(__name__)
 NEWEST_WEIGHS = 0.1  # in the running mean of the seconds that a trip takes
+COMPUTED = 0.1  # of its limit, and it was the bundle that took so long: a sound one computes for far less
 LONGEST_TRIP_S = 0.005  # a batch that was held up says nothing of the next ones
 Outcome = str | ProblemError  # an `EstimatesAnswer` as JSON, or why there is none
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class Question:
     """One request on its way through the engine. Nobody waits for it after `until`, a `time.monotonic()`."""
 
@@ -57,7 +57,7 @@ class Question:
 
 class Patience:
     """How long a role's bundle may take. One that took longer is not asked again for a while, so that it can't keep
-    everybody waiting again and again."""
+    everybody waiting again and again; but not one that was itself kept waiting, by a machine with other work."""
 
     def __init__(self, limit_s: float, pause_s: float) -> None:
         self.limit_s, self.pause_s = limit_s, pause_s
@@ -65,11 +65,12 @@ class Patience:
 
     def ask(self, bundle: LoadedBundle, trips: Sequence[TripRequest]) -> list[Said]:
         """What the bundle says, or for each trip the reason why it was not asked."""
-        began = time.monotonic()
+        began, computed = time.monotonic(), time.thread_time()
         if bundle.version == self._version and began < self._not_before:
             return [Said("misbehaved", reason=f"not asked: took over {self.limit_s:g} s just now")] * len(trips)
         said = bundle.answer(trips, self.limit_s)
-        if time.monotonic() - began > self.limit_s:
+        took_s, computed_s = time.monotonic() - began, time.thread_time() - computed
+        if took_s > self.limit_s and computed_s > COMPUTED * self.limit_s:
             self._version, self._not_before = bundle.version, time.monotonic() + self.pause_s
         return said
 
@@ -147,23 +148,24 @@ class Engine:
             missing = unavailable("no-champion", "no bundle serves yet: wait for the first release, see /v1/rollout", 5)
             return outcomes | dict.fromkeys(asked, missing), []
         records: list[tuple[str, str]] = []
-        heard = iter(self._hear(fleet, asked))
+        said, end = self._hear(fleet, asked), 0
         for question in asked:
-            words = list(islice(heard, len(question.trips)))
-            problem = misbehaviour(fleet.bundles["champion"].version, question.trips, words)
+            start, end = end, end + len(question.trips)
+            mine = {role: words[start:end] for role, words in said.items()}
+            problem = misbehaviour(fleet.bundles["champion"].version, question.trips, mine["champion"])
             if problem is None:
-                why = self._why(fleet, question, words)
-                outcomes[question], told = put_together(fleet, question.trips, words, why, question.caller)
+                why = self._why(fleet, question, mine)
+                outcomes[question], told = put_together(fleet, question.trips, mine, why, question.caller)
                 records += told
             else:
                 outcomes[question] = problem
         return outcomes, records
 
-    def _hear(self, fleet: Fleet, asked: Sequence[Question]) -> Iterator[Heard]:
-        """What the bundles that serve say, trip by trip."""
+    def _hear(self, fleet: Fleet, asked: Sequence[Question]) -> dict[Role, list[Said]]:
+        """What each bundle that serves says, trip by trip."""
         trips = [trip for question in asked for trip in question.trips]
         if not trips:
-            return
+            return {}
         said: dict[Role, list[Said]] = {"champion": self._champion(fleet.bundles["champion"], asked, trips)}
         other: Role = "challenger" if "challenger" in fleet.bundles else "previous"
         if fleet.rollout.mode == "canary":  # who is shown it is shown it each time, so that it is always asked
@@ -173,8 +175,7 @@ class Engine:
         for role, words in said.items():
             for status, count in Counter(it.status for it in words).items():
                 self.metrics.estimates.labels(role, status).inc(count)
-        for heard in zip(*said.values(), strict=True):
-            yield dict(zip(said, heard, strict=True))
+        return said
 
     def _champion(self, bundle: LoadedBundle, asked: Sequence[Question], trips: Sequence[TripRequest]) -> list[Said]:
         said = self.patience.ask(bundle, trips)
@@ -195,13 +196,13 @@ class Engine:
             return unavailable("not-recorded", "the estimates feed cannot be written now: see serving's log", 5)
         return None
 
-    def _why(self, fleet: Fleet, question: Question, heard: Sequence[Heard]) -> list[Explanation | None]:
+    def _why(self, fleet: Fleet, question: Question, said: Words) -> list[Explanation | None]:
         """Explanations by the bundles that are shown, where they are asked for and there is something to explain."""
         why: list[Explanation | None] = [None] * len(question.trips)
         if question.with_reasons:
-            roles = [shown(fleet, trip.trip_id, words) for trip, words in zip(question.trips, heard, strict=True)]
+            roles = shown(fleet, question.trips, said)
             for role in dict.fromkeys(roles):
-                places = [at for at, it in enumerate(roles) if it == role and heard[at][role].quantiles is not None]
+                places = [at for at, it in enumerate(roles) if it == role and said[role][at].quantiles is not None]
                 found = self._explain(fleet.bundles[role], [question.trips[at] for at in places])
                 for at, explanation in zip(places, found, strict=True):
                     why[at] = explanation

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from sqlalchemy import MetaData
 
 from chassis.clock import Clock
-from chassis.databases import open_database
+from chassis.databases import checkpoint, open_database
 from chassis.feed_routes import feed_routes
 from chassis.feed_store import FeedStore, FeedWriter, feed_tables
 from chassis.followers import cursor_table
@@ -46,7 +46,7 @@ def build(settings: Settings) -> FastAPI:
     metadata = MetaData()
     feed_tables(metadata)
     cursors, seals = cursor_table(metadata), seal_table(metadata)
-    database = open_database(settings.database_url("serving"), metadata)
+    database = open_database(settings.database_url("serving"), metadata, checkpointed_apart=True)
     estimates, rollout = FeedStore(database, "estimates", metadata), FeedStore(database, "rollout", metadata)
     clock = Clock.load(settings.clock_file)
     wanted = requirements.load()
@@ -57,7 +57,7 @@ def build(settings: Settings) -> FastAPI:
     conductor.start()
     patience = Patience(settings.serving_longest_run_s, settings.serving_pause_s)
     shadow = Patience(settings.serving_shadow_budget_s, settings.serving_pause_s)
-    feed = FeedWriter(estimates, settings.serving_longest_run_s)
+    feed = FeedWriter(estimates, settings.serving_longest_lock_s)
     engine = Engine(conductor, feed, clock, metrics, patience, shadow)
     desk = EstimateDesk(
         engine,
@@ -77,12 +77,16 @@ def build(settings: Settings) -> FastAPI:
             return "no champion: wait for the first release"
         return conductor.behind
 
+    export = exporter(settings, "serving")
+    tracing = {} if export is None else {"send spans": export.close_after}
     app = make_app(
         "serving",
         metrics.registry,
         ready,
         background={
+            **tracing,
             "watch the rollout": conductor.watch,
+            "checkpoint": partial(checkpoint, database),
             "forget old estimates": partial(
                 forget, estimates, clock, timedelta(days=settings.serving_estimates_kept_days)
             ),
@@ -97,7 +101,7 @@ def build(settings: Settings) -> FastAPI:
     app.include_router(rollout_routes(conductor, Tokens(settings.tokens_file)))
     app.include_router(protocol_v2_routes(conductor, ready, metrics, settings.serving_longest_run_s))
     app.include_router(feed_routes(estimates, rollout))
-    observation = Observation(metrics, exporter(settings, "serving"))
+    observation = Observation(metrics, export)
     app.add_middleware(Edge, observation=observation, largest_body_bytes=largest_body)
     app.add_middleware(Shortcut, desk=desk, observation=observation, largest_body_bytes=largest_body)
     return app

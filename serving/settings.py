@@ -16,7 +16,8 @@ class Settings(Addresses):
     serving_most_waiting_trips: int = 512  # above it a quick 503 is kinder than a slow answer
     serving_largest_body_bytes: int = 1_000_000  # 256 trips take about 100,000
     serving_longest_answer_s: float = 1.0  # after that a caller is told that there is no answer
-    serving_longest_run_s: float = 0.1  # a champion's graph, or a lock on the database, that takes longer is given up
+    serving_longest_run_s: float = 0.5  # a champion's graph that takes longer is stopped
+    serving_longest_lock_s: float = 0.25  # how long a lock of others on the database is waited for
     serving_shadow_budget_s: float = 0.05  # how long an answer waits for the bundle that nobody is shown
     serving_pause_s: float = 1.0  # how long a bundle that took longer is left alone
     serving_workers: Annotated[int, Field(ge=1)] = 1  # processes on one socket

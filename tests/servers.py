@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import uvicorn
@@ -39,3 +39,11 @@ def running(app: FastAPI, limits: Limits | None = None) -> Iterator[str]:
     finally:
         server.should_exit = True
         thread.join(timeout=15)
+
+
+def eventually(holds: Callable[[], bool], what: str, within_s: float = 20) -> None:
+    """Wait until something holds."""
+    patience = time.monotonic() + within_s
+    while not holds():
+        assert time.monotonic() < patience, f"waited in vain until {what}"
+        time.sleep(0.02)

@@ -41,6 +41,7 @@ SEARCH_EVERY = 5  # on every fifth training row, else the search takes hours
 DAY_MIN, MINUTE_S = 24 * 60, 1 / 60
 PLAUSIBLE = {"minutes": (1.0, 120.0), "miles": (0.1, 60.0), "mph": (1.0, 70.0)}  # what the data's README filters by
 OURS, DEFAULT, TREES, REGROWN = "ours", "ours, as trained", "LightGBM", "LightGBM, all rows"
+GIVEN = "LightGBM, given our encoder's features"
 BY_PAIR, BY_KM = "heuristic: zone pair, time", "heuristic: distance, time"
 Answers = dict[str, list[tuple[np.ndarray, float]]]  # by rival and seed: quantiles (n, 3) in minutes, training seconds
 
@@ -74,7 +75,7 @@ def measure(out: Path, seeds: Sequence[int], console: Console, *, quick: bool, a
     if quick:
         contest, rows = contest.every(10), rows.where(np.arange(len(rows.sane)) % 10 == 0)
     search = 0 if alone else 2 if quick else SETTINGS
-    with steps(console, "New York", 2 * search + (1 if alone else 4) * len(seeds) + 1) as step:
+    with steps(console, "New York", 2 * search + (1 if alone else 5) * len(seeds) + 1) as step:
         answers, tried = answered(contest, seeds, search, step)
     part = _judged(contest, rows, answers, out)
     part.figures |= {"seeds": list(seeds), "search": tried, "quick": quick}
@@ -131,13 +132,14 @@ def answered(contest: Contest, seeds: Sequence[int], search: int, step: Steps) -
         answers[OURS] = [_ours(contest, seed, rivals.AS_TRAINED, step) for seed in seeds]
         return answers, {}
     sparse = contest.every(SEARCH_EVERY)
-    chosen, trees_tried = rivals.search_trees(sparse, search, step)
+    given, trees_tried = rivals.search_trees(sparse, search, step)
+    chosen = rivals.chosen(trees_tried, unfolded=False)  # the same inputs as ours
     setting, ours_tried = rivals.search_ours(sparse, search, step)
     tried = {
-        TREES: {"chosen": chosen, "tried": trees_tried},
+        TREES: {"chosen": chosen, "given": given, "tried": trees_tried},
         OURS: {"chosen": setting, "tried": ours_tried},
     }
-    answers |= {TREES: [], REGROWN: []}
+    answers |= {TREES: [], REGROWN: [], GIVEN: []}
     for seed in seeds:
         step(f"{TREES}, seed {seed}")
         trees = rivals.trees(contest, seed, chosen)
@@ -145,6 +147,9 @@ def answered(contest: Contest, seeds: Sequence[int], search: int, step: Steps) -
         step(f"{REGROWN}, seed {seed}")
         again = rivals.regrown(trees, contest, seed)
         answers[REGROWN].append((again.predict(test), again.training_s))
+        step(f"{GIVEN}, seed {seed}")
+        trees = rivals.trees(contest, seed, given)
+        answers[GIVEN].append((trees.predict(test), trees.training_s))
     answers[DEFAULT] = [_ours(contest, seed, rivals.AS_TRAINED, step) for seed in seeds]
     if setting == rivals.AS_TRAINED:
         answers[OURS] = answers[DEFAULT]
@@ -203,7 +208,8 @@ def loss_verdicts(found: Sequence[Rung]) -> list[Verdict]:
     if TREES in loss_s:
         sound = goals.NY_LIGHTGBM_SOUND.judge(loss_s[TREES])
         void = "" if sound.state == "passed" else f"LightGBM's own loss is {loss_s[TREES]:.2f} s: a careless peer"
-        note = f"regrown on all rows {loss_s[OURS] / loss_s[REGROWN]:.4f}"
+        others = {"regrown on all rows": REGROWN, "given our encoder's features": GIVEN}
+        note = ", ".join(f"{what} {loss_s[OURS] / loss_s[name]:.4f}" for what, name in others.items())
         verdicts += [sound, goals.NY_LIGHTGBM.judge(loss_s[OURS] / loss_s[TREES], note, void)]
     verdicts.append(goals.NY_ZONE_PAIR.judge(loss_s[OURS] / loss_s[BY_PAIR]))
     least = min(loss_s, key=loss_s.__getitem__)

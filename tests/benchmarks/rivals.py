@@ -148,8 +148,14 @@ def search_trees(contest: Contest, count: int, told: Told) -> tuple[list[Setting
         loss = [booster.best_score["newest"]["quantile"] for booster in grown.boosters]
         rounds = [booster.best_iteration for booster in grown.boosters]
         tried.append({"setting": setting, "pinball_min": loss, "rounds": rounds, "s": grown.training_s})
-    best = [min(tried, key=lambda item, at=at: item["pinball_min"][at]) for at in range(len(LEVELS))]
-    return [item["setting"] for item in best], tried
+    return chosen(tried), tried
+
+
+def chosen(tried: Sequence[dict[str, Any]], *, unfolded: bool | None = None) -> list[Setting]:
+    """For each level the best of the settings tried; `unfolded` leaves those with or without our features."""
+    fit = [item for item in tried if unfolded in (None, _unfolded(item["setting"]))]
+    best = [min(fit, key=lambda item, at=at: item["pinball_min"][at]) for at in range(len(LEVELS))]
+    return [item["setting"] for item in best]
 
 
 def columns(trips: Trips, zones: Sequence[SnapshotZone], *, unfolded: bool) -> np.ndarray:

@@ -90,7 +90,8 @@ def rung(name: str, seconds: float) -> Rung:
     ],
 )
 def test_new_york_is_void_with_a_careless_peer_and_red_when_too_good_to_be_true(ours, trees, expected):
-    losses = {new_york.OURS: ours, new_york.TREES: trees, new_york.REGROWN: trees, new_york.BY_PAIR: 86.0}
+    losses = dict.fromkeys((new_york.TREES, new_york.REGROWN, new_york.GIVEN), trees)
+    losses |= {new_york.OURS: ours, new_york.BY_PAIR: 86.0}
     said = states(new_york.loss_verdicts([rung(name, loss) for name, loss in losses.items()]))
     assert {goal: said[goal.statement] for goal in expected} == expected
 

@@ -33,7 +33,7 @@ class Part:
 
 PARTS = {
     "product": Part(("jinja2",), ("test_promise", "test_tracking", "test_fallback", "test_consumers")),
-    "serving": Part(("onnxruntime",), ("test_rollout", "test_bundles", "test_consumers"), ("onnx",)),
+    "serving": Part(("onnxruntime",), ("test_rollout", "test_bundles", "test_consumers"), ("onnx", "psutil")),
     "monitoring": Part(("jinja2",), ("test_policy", "test_cohorts", "test_coverage", "test_service")),
     "data": Part(("polars", "pandera"), ("test_lake", "test_intake", "test_snapshots", "test_city_service")),
     "loadtests": Part(("locust", "jinja2"), ("test_report", "test_traffic")),

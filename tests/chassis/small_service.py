@@ -13,10 +13,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from chassis.logs import about_request, write_logs
 from chassis.service import listen, make_app
 from chassis.workers import share
 from contracts.problems import TandemError
-from tests.servers import free_port
+from tests.servers import eventually, free_port
 
 ENV = os.environ
 
@@ -122,14 +121,6 @@ def get(url: str, within_s: float = 10) -> tuple[int, str]:
         return error.code, error.read().decode()
     except http.client.HTTPException as error:
         raise OSError(f"{url}: {error!r}") from error
-
-
-def eventually(holds: Callable[[], bool], what: str, within_s: float = 20) -> None:
-    """Wait until something holds."""
-    patience = time.monotonic() + within_s
-    while not holds():
-        assert time.monotonic() < patience, f"waited in vain until {what}"
-        time.sleep(0.02)
 
 
 def main() -> None:

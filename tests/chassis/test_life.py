@@ -15,8 +15,8 @@ from prometheus_client import CollectorRegistry
 from chassis.life import Life
 from chassis.service import make_app
 from tests.chassis.balancer import balancing
-from tests.chassis.small_service import eventually, get, small_service
-from tests.servers import running
+from tests.chassis.small_service import get, small_service
+from tests.servers import eventually, running
 
 
 def test_started_live_and_ready_are_told_apart():

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.chassis.small_service import answers, eventually, get, small_service
+from tests.chassis.small_service import answers, get, small_service
+from tests.servers import eventually
 
 pytestmark = pytest.mark.slow
 

@@ -112,7 +112,7 @@ PARCEL = {"type": "number", "exclusiveMinimum": 0, "maximum": 500}
 RAIN = {"anyOf": [{"type": "number", "minimum": 0, "maximum": 200}, {"type": "null"}], "default": None}
 LATENCY, COVERAGE = ("requirements", "estimate-latency-p95"), ("requirements", "coverage-p90")
 TODAYS_CEILING = TODAY["requirements"]["estimate-latency-p95"]["at_most"]
-TRIP, NEW_ROUTE = ("trip", "distance_km"), {"serving GET /v2": {"owner": "serving", "request": {}, "answers": {}}}
+TRIP, NEW_ROUTE = ("trip", "distance_km"), {"serving GET /v9": {"owner": "serving", "request": {}, "answers": {}}}
 ROUTE, STATUS = ("routes", ESTIMATES), ("routes", "monitoring GET /v1/status", "answers", "200 application/json")
 
 # What is changed, the edit, and the verdict: kinds, whom it breaks, whom it favours.

@@ -155,7 +155,7 @@ def test_bad_rows_go_to_quarantine_and_the_rest_of_the_batch_to_the_lake(stage, 
     assert (batch.rows_accepted, batch.rows_quarantined) == (6, 5)
     assert batch.reasons == {
         "vehicle.literal_error": 1,
-        "p90_min.value_error": 1,
+        "p90_min.float_type": 1,
         "trip_id.string_type": 1,
         "trip_id.string_pattern_mismatch": 1,
         "duplicate_trip": 1,

@@ -45,12 +45,12 @@ def test_answers_and_records_read_back_as_what_was_said(champion, other, share, 
     mode = "canary" if share else "shadow"
     serving = fleet(Rollout(champion="1", challenger="2", mode=mode, canary_share=share))
     trips = [a_trip("a"), a_trip("b", parcel_kg=None, rain_mm_h=0.1)]
-    heard = [{"champion": champion, "challenger": other}] * 2
-    roles = [shown(serving, trip.trip_id, heard[0]) for trip in trips]
-    explained = [why if heard[0][role].quantiles is not None else None for role in roles]
+    said = {"champion": [champion] * 2, "challenger": [other] * 2}
+    roles = shown(serving, trips, said)
+    explained = [why if said[role][0].quantiles is not None else None for role in roles]
     caller = Caller("quote-7", TRACE, TRACE) if traced else Caller("quote-7", None, None)
 
-    told, records = put_together(serving, trips, heard, explained, caller)
+    told, records = put_together(serving, trips, said, explained, caller)
 
     estimates = EstimatesAnswer.model_validate_json(told).estimates
     for place, (trip, role, estimate) in enumerate(zip(trips, roles, estimates, strict=True)):
@@ -61,14 +61,14 @@ def test_answers_and_records_read_back_as_what_was_said(champion, other, share, 
         assert (record.estimate_id, record.shown) == (estimate.estimate_id, estimate.bundle_version)
         assert record.shown == f"v-{role}"
         assert (record.request_id, record.traceparent) == ("quote-7", str(TRACE) if traced else None)
-        assert [(said.role, said.reason) for said in record.answers] == [
+        assert [(it.role, it.reason) for it in record.answers] == [
             ("champion", champion.reason),
             ("challenger", other.reason),
         ]
-        for said, meant in ((record.answers[0], champion), (record.answers[1], other), (estimate, heard[0][role])):
-            same(said.quantiles, meant.quantiles)
+        for told_of, meant in ((record.answers[0], champion), (record.answers[1], other), (estimate, said[role][0])):
+            same(told_of.quantiles, meant.quantiles)
         assert estimate.explanation == explained[place]
-        assert estimate.reason == heard[0][role].reason
+        assert estimate.reason == said[role][0].reason
     assert len({estimate.estimate_id for estimate in estimates}) == 2
 
 
@@ -80,9 +80,10 @@ def same(told: Quantiles | None, meant: Quantiles | None) -> None:
 
 def test_a_canary_is_shown_to_its_share_and_only_where_it_has_quantiles():
     sound = Said("estimated", Quantiles(p10_min=1, p50_min=2, p90_min=3))
-    both, silent = {"champion": sound, "challenger": sound}, {"champion": sound, "challenger": Said("misbehaved")}
+    trips = [a_trip(f"t{number}") for number in range(300)]
+    both = {"champion": [sound] * 300, "challenger": [sound] * 300}
+    silent = both | {"challenger": [Said("misbehaved")] * 300}
     canary = fleet(Rollout(champion="1", challenger="2", mode="canary", canary_share=0.3))
-    trips = [f"t{number}" for number in range(300)]
-    assert [shown(canary, it, both) == "challenger" for it in trips] == [in_canary(it, 0.3) for it in trips]
-    assert {shown(canary, it, silent) for it in trips} == {"champion"}
-    assert {shown(fleet(Rollout(champion="1", challenger="2")), it, both) for it in trips} == {"champion"}
+    assert [it == "challenger" for it in shown(canary, trips, both)] == [in_canary(it.trip_id, 0.3) for it in trips]
+    assert set(shown(canary, trips, silent)) == {"champion"}
+    assert set(shown(fleet(Rollout(champion="1", challenger="2")), trips, both)) == {"champion"}

@@ -1,0 +1,156 @@
+"""More than can be answered, or callers who can't wait: who is let in, who is told what, and what is not worked on."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+import pytest
+from sqlalchemy import MetaData
+
+from chassis.clock import real_time
+from chassis.databases import open_database
+from chassis.feed_store import FeedStore, FeedWriter, feed_tables
+from chassis.problems import ProblemError
+from contracts import requirements
+from contracts.estimates import TIMEOUT_HEADER, EstimatesAnswer, Rollout
+from serving.bundles import load
+from serving.caller import Caller
+from serving.conductor import Fleet
+from serving.desk import EstimateDesk
+from serving.engine import Engine, Patience, Question
+from serving.metrics import Metrics
+from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle
+
+METRICS = Metrics(requirements.load())
+CALLER = Caller("request-1", None, None)
+
+
+@dataclass
+class StuckEngine:
+    """Takes questions and answers none."""
+
+    seconds_per_trip: float
+    asked: list[Question] = field(default_factory=list)
+
+    def ask(self, question: Question) -> None:
+        self.asked.append(question)
+
+
+def a_desk(seconds_per_trip: float, waiting: int, longest_answer_s: float = 0.5) -> EstimateDesk:
+    """One that lets nobody wait longer than 100 ms for a turn."""
+    return EstimateDesk(StuckEngine(seconds_per_trip), 512, 0.1, longest_answer_s, METRICS, waiting)
+
+
+def refusal(desk: EstimateDesk, timeout_ms: int | None = None) -> tuple[str, float, float]:
+    """Why a caller with one trip got no answer, when to try again, and after how many seconds that was told."""
+    began = time.monotonic()
+    with pytest.raises(ProblemError) as refused:
+        asyncio.run(desk.answer([a_trip()], False, CALLER, timeout_ms))
+    assert refused.value.status == 503
+    return refused.value.slug, refused.value.retry_after_s or 0, time.monotonic() - began
+
+
+@pytest.mark.parametrize(("waiting", "let_in"), [(0, True), (10, True), (11, False)])
+def test_who_would_wait_longer_than_anybody_shall_is_told_so_at_once(waiting, let_in):
+    desk = a_desk(seconds_per_trip=0.01, waiting=waiting)
+    slug, again_s, told_s = refusal(desk)
+    assert (slug, len(desk.engine.asked)) == (("too-late", 1) if let_in else ("queue-full", 0))
+    assert again_s > 0
+    assert (told_s >= 0.5) == let_in
+    assert desk.waiting == waiting
+
+
+def test_who_has_less_time_than_the_turn_would_take_is_told_so_at_once():
+    desk = a_desk(seconds_per_trip=0.01, waiting=6)
+    assert refusal(desk, timeout_ms=50)[0] == "queue-full"
+    assert desk.engine.asked == []
+    desk = a_desk(seconds_per_trip=0.01, waiting=4)
+    slug, _, told_s = refusal(desk, timeout_ms=50)
+    assert (slug, len(desk.engine.asked)) == ("too-late", 1)
+    assert 0.05 <= told_s < 0.5
+
+
+def test_with_nobody_waiting_one_is_let_in_however_slow_the_last_ones_were():
+    assert refusal(a_desk(seconds_per_trip=60, waiting=0))[0] == "too-late"
+
+
+def test_a_caller_with_a_millisecond_left_is_told_when_it_is_over_and_its_trips_wait_no_longer():
+    desk = a_desk(seconds_per_trip=0, waiting=0, longest_answer_s=60)
+    slug, again_s, told_s = refusal(desk, timeout_ms=1)
+    assert (slug, again_s) == ("too-late", 1)
+    assert told_s < 1
+    assert desk.waiting == 0
+
+
+@dataclass
+class Serving:
+    """An engine over a real bundle and a real feed."""
+
+    folder: object
+    how: dict = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        metadata = MetaData()
+        feed_tables(metadata)
+        self.feed = FeedStore(open_database(f"sqlite:///{self.folder}/feed.db", metadata), "estimates", metadata)
+        make_bundle(self.folder, "1", **self.how)
+        self.bundle = load(self.folder, "1", None)
+        self.fleet = Fleet(Rollout(champion="1"), {"champion": self.bundle})
+        patience = [Patience(0.5, 1.0) for _ in range(2)]
+        self.engine = Engine(self, FeedWriter(self.feed, 0.1), real_time(), METRICS, *patience)
+
+    def answers(self, *asked: tuple[str, float, float]) -> list[str]:
+        """What callers get who ask at once, each for a trip by its id and length in km and with seconds of patience:
+        the trip's id, or why there is no answer."""
+
+        async def ask() -> list[str | BaseException]:
+            loop, now = asyncio.get_running_loop(), time.monotonic()
+            questions = [
+                Question([a_trip(name, distance_km=km)], False, CALLER, now + patience_s, loop.create_future())
+                for name, km, patience_s in asked
+            ]
+            for question in questions:
+                self.engine.ask(question)
+            return await asyncio.gather(*(question.answered for question in questions), return_exceptions=True)
+
+        told = asyncio.run(ask())
+        return [
+            it.slug if isinstance(it, ProblemError) else EstimatesAnswer.model_validate_json(it).estimates[0].trip_id
+            for it in told
+        ]
+
+    def recorded(self) -> int:
+        """How many estimates are in the feed."""
+        return self.feed.last_id()
+
+
+def test_who_has_given_up_before_the_turn_costs_no_work(tmp_path):
+    serving = Serving(tmp_path)
+    assert serving.answers(("late", 3, -0.001), ("in-time", 3, 60)) == ["too-late", "in-time"]
+    assert serving.recorded() == 1
+    assert serving.answers(("late", 3, -0.001)) == ["too-late"]
+    assert serving.recorded() == 1
+
+
+@pytest.mark.parametrize("fault", ["throws", "nan"])
+def test_a_trip_that_the_graph_cannot_bear_costs_nobody_else_of_the_batch_an_answer(tmp_path, fault):
+    serving = Serving(tmp_path, {"misbehaves": fault})
+    told = serving.answers(("a", 3, 60), ("bad", SOUND_UP_TO_KM + 5, 60), ("b", 3, 60))
+    assert told == ["a", "bundle-misbehaves", "b"]
+    assert serving.recorded() == 2
+
+
+@pytest.mark.parametrize("told", ["soon", "0", "-1", "1.5", "1e3", "1000000", ""])
+def test_a_time_that_is_none_is_a_422_that_names_it(shared_champion, trip, told):
+    answer = shared_champion.estimate(trip, headers={TIMEOUT_HEADER: told})
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    (fault,) = answer.json()["errors"]
+    assert TIMEOUT_HEADER.lower() in fault["field"].lower()
+
+
+@pytest.mark.parametrize("told", ["1000", "999999", "0500"])
+def test_a_time_that_is_enough_changes_nothing(shared_champion, trip, told):
+    assert shared_champion.estimate(trip, headers={TIMEOUT_HEADER: told}).status_code == 200
