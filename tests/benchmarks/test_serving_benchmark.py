@@ -325,6 +325,21 @@ def test_peers_are_judged_by_the_best_of_them_and_void_while_one_is_missing(tmp_
     assert [item.state for item in found] == expected
 
 
+def test_a_profile_tells_work_from_waiting_and_leaves_the_start_out():
+    engine = [
+        profiling.Row("put_together", 100, 0.2, 0.3),
+        profiling.Row("<method 'acquire' of '_thread.lock' objects>", 100, 5.0, 5.0),
+        profiling.Row("<built-in method marshal.loads>", 2, 0.9, 0.9),
+    ]
+    idle = [profiling.Row("<built-in method time.sleep>", 100, 9.0, 9.0), profiling.Row("look", 100, 0.001, 0.001)]
+    (only,) = profiling.told({"engine": engine, "idle": idle}, requests=100).tables
+    assert [list(column.cells) for column in only.columns] == [
+        ["put_together"], ["1.00"], ["2000.0"], ["100%"], ["3000.0"]
+    ]  # fmt: skip
+    assert "engine: 2,000 µs of work" in only.title
+    assert "50,000 µs in the event loop or waiting" in only.title
+
+
 @pytest.fixture
 def small(tmp_path, generator) -> Bench:
     """The whole benchmark's means, with the small bundle of the tests instead of a trained one."""

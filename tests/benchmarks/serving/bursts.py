@@ -9,12 +9,14 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Self
 
 import numpy as np
 
 from contracts.problems import TandemError
-from tests.benchmarks.serving.generator import Burst, Heard, Stage
+from tests.benchmarks.serving.generator import BURST, HEARD, Burst, Heard, Stage
 
 Numbers = np.ndarray[Any, Any]
 ROWS = ("due_s", "latency_s", "status")
@@ -122,25 +124,27 @@ class Generator:
         self.cores = cores
 
     def __enter__(self) -> Self:
-        command = [sys.executable, "-m", "tests.benchmarks.serving.generator"]
+        self._folder = TemporaryDirectory()
+        command = [sys.executable, "-m", "tests.benchmarks.serving.generator", self._folder.name]
         with on_core(self.cores.client):
             self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         return self
 
     def __exit__(self, *_: object) -> None:
         self.process.communicate()  # closes its input, upon which it ends
+        self._folder.cleanup()
 
     def begin(self, burst: Burst) -> None:
         """Start a burst and return at once; `end` tells what came of it."""
-        self.process.stdin.write(json.dumps(asdict(burst)) + "\n")
+        (Path(self._folder.name) / BURST).write_text(json.dumps(asdict(burst)))
+        self.process.stdin.write("send\n")
         self.process.stdin.flush()
 
     def end(self) -> Answers:
         """Wait for the burst under way. Raises `BurstFailed`."""
-        line = self.process.stdout.readline()
-        if not line:
+        if not self.process.stdout.readline():
             raise BurstFailed(f"the generator ended with status {self.process.wait()}; see its words above")
-        return Answers.of(Heard(**json.loads(line)))
+        return Answers.of(Heard(**json.loads((Path(self._folder.name) / HEARD).read_text())))
 
     def send(self, burst: Burst) -> Answers:
         """A whole burst. Raises `BurstFailed`."""

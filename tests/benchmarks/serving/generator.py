@@ -1,10 +1,11 @@
 """The load, in a process of its own: prepared requests over kept-alive connections.
 
-`python -m tests.benchmarks.serving.generator` reads one JSON `Burst` a line from standard input and answers each with
-one JSON line, a `Heard`. Closed loop: every connection asks again as soon as it is answered. Open loop: arrivals at a
-constant rate, whether or not those before were answered; latency counts from the instant an arrival was due, so that a
-stall is felt by everybody who arrives in it. Of an answer it reads what it must: status, content-length, and whether a
-503 says when to try again.
+`python -m tests.benchmarks.serving.generator FOLDER` sends the `Burst` in FOLDER/burst.json for each line of standard
+input, leaves what it `Heard` in FOLDER/heard.json and says so by a line on standard output.
+
+Closed loop: every connection asks again as soon as it is answered. Open loop: arrivals at a constant rate, whether or
+not those before were answered; latency counts from the instant an arrival was due, so that a stall is felt by everybody
+who arrives in it. Of an answer it reads what it must: status, content-length, and whether a 503 says when to try again.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import uvloop
 
 from contracts.problems import TandemError
 
 HOST = "127.0.0.1"
+BURST, HEARD = "burst.json", "heard.json"
 LATE_S = 0.001  # an arrival sent later than this after it was due, though a connection was free, is our own fault
 SPIN_S = 0.002  # the loop's timers are a millisecond coarse: just before an arrival we watch the clock instead
 MOST_OPEN = 4096  # connections and other files: some systems allow 256 unless asked for more
@@ -291,21 +294,22 @@ async def hear(burst: Burst) -> Heard:
         return Heard(fault=f"port {burst.port}: {error}")
 
 
-def main() -> None:
+def main(folder: Path) -> None:
     """Burst after burst until standard input closes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(hard, MOST_OPEN)), hard))
-    for line in sys.stdin:
-        told = json.loads(line)
+    for _ in sys.stdin:
+        told = json.loads((folder / BURST).read_text())
         burst = Burst(**(told | {"stages": [Stage(**stage) for stage in told["stages"]]}))
         gc.collect()
         gc.disable()  # its pauses would be taken for the server's
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             heard = runner.run(hear(burst))
         gc.enable()
-        sys.stdout.write(json.dumps(vars(heard)) + "\n")
+        (folder / HEARD).write_text(json.dumps(vars(heard)))
+        sys.stdout.write("heard\n")
         sys.stdout.flush()
 
 
 if __name__ == "__main__":
-    main()
+    main(Path(sys.argv[1]))

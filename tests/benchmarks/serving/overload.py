@@ -98,10 +98,10 @@ def verdicts(
 ) -> list[Verdict]:
     """`goodput` over capacity, `told` the share of 503s with Retry-After, `late` that of arrivals sent
     late; `otherwise` counts what was neither an estimate nor a 503."""
-    generator = goals.GENERATOR_LATE.judge(late)
-    void = "the generator could not send so much" if generator.state == "failed" else ""
+    too_late = goals.GENERATOR_LATE.judge(late).state == "failed"
+    void = "the generator could not send so much" if too_late else ""
     return [
-        generator,
+        bench.judge(goals.GENERATOR_LATE, late),
         bench.judge(goals.GOODPUT, goodput, void=void),
         bench.judge(asked_by_record(load()["estimate-latency-p99"]), p99_ms, "of estimates under overload", void),
         goals.RETRY_AFTER.judge(told),
