@@ -173,7 +173,7 @@ class FeedWriter:
     for. It speaks to the database driver itself, since SQLAlchemy takes four times as long as the commit.
 
     `local` says whether the database is a file, to which an append takes microseconds; a lock of others on it is waited
-    for up to `patience_s`.
+    for up to `patience_s`. Who can't wait so long takes the lock before, with `seize`.
     """
 
     def __init__(self, store: FeedStore, patience_s: float) -> None:
@@ -184,40 +184,57 @@ class FeedWriter:
         self._take = "UPDATE feed_heads SET last_id = last_id + ? WHERE feed = ? RETURNING last_id".replace("?", mark)
         self._add = "INSERT INTO feed_events (feed, id, event) VALUES (?, ?, ?)".replace("?", mark)
         self._connection: PoolProxiedConnection | None = None
+        self._waits_ms, self._begun = -1, False
+
+    def seize(self, within_s: float) -> bool:
+        """Take a local database's lock for the next append; answers whether it was to be had in time."""
+        try:
+            self._begin(round(1000 * within_s))
+        except self._errors:  # the append meets it, too, and tells
+            self._disconnect()
+        return self._begun
 
     def append(self, event_type: str, time: datetime, told: Sequence[tuple[str, str]]) -> None:
         """Append events of one type and city time, each as its subject and its data in JSON, and commit. Raises
         `FeedUnwritable`; the next append may go well again."""
         feed = self.store.feed
-        encoded = _tails(feed, event_type, time, told)
         try:
-            if self._connection is None:
-                self._connection = self._connected()
-            cursor = self._connection.cursor()
-            if self.local:  # a lock asked for in mid-transaction can fail without waiting
-                cursor.execute("BEGIN IMMEDIATE")
+            encoded = _tails(feed, event_type, time, told)
+            connection = self._begin(self.patience_ms)
+            cursor = connection.cursor()
             cursor.execute(self._take, (len(encoded), feed))
             [last] = cursor.fetchall()
             first = last[0] - len(encoded) + 1
             rows = [(feed, number, f"{START}{number}{rest}") for number, rest in enumerate(encoded, first)]
             cursor.executemany(self._add, rows)
-            self._connection.commit()
-        except self._errors as error:
+            connection.commit()
+            self._begun = False
+        except Exception as error:
             self._disconnect()
+            if not isinstance(error, self._errors):
+                raise
             raise FeedUnwritable(f"feed {feed} cannot be written ({type(error).__name__}: {error})") from error
+
+    def _begin(self, patience_ms: int) -> PoolProxiedConnection:
+        """A connection whose transaction has begun."""
+        connection = self._connection or self.store.engine.raw_connection()
+        self._connection = connection
+        if self.local and not self._begun:
+            cursor = connection.cursor()
+            if patience_ms != self._waits_ms:
+                cursor.execute(f"PRAGMA busy_timeout={patience_ms}")
+                self._waits_ms = patience_ms
+            cursor.execute("BEGIN IMMEDIATE")  # a lock asked for in mid-transaction can fail without waiting
+        self._begun = True
+        return connection
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None
+        self._waits_ms, self._begun = -1, False
         if connection is not None:
             with suppress(*self._errors):
                 connection.rollback()  # first, else its lock lasts as long as anything knows of its cursor
             connection.invalidate()
-
-    def _connected(self) -> PoolProxiedConnection:
-        connection = self.store.engine.raw_connection()
-        if self.local:
-            connection.cursor().execute(f"PRAGMA busy_timeout={self.patience_ms}")
-        return connection
 
 
 def _tails(feed: str, event_type: str, time: datetime, told: Sequence[tuple[str, str]]) -> list[str]:

@@ -3,7 +3,7 @@
 It works in the event loop's own thread, once the requests that came together have been read: the busier the service,
 the larger its batches, and nobody waits for a batch to fill. A thread of its own would cost each batch more than the
 graph does (docs/decisions/0011). So nothing here may take long: runs of a graph are ended after their limit, a bundle
-that ran into it is left alone for a while, and a database that is not in this process is waited for elsewhere.
+that ran into it is left alone for a while, and a database that is locked or elsewhere is waited for in a thread.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from serving.rollout import Role
 log = logging.getLogger(__name__)
 NEWEST_WEIGHS = 0.1  # in the running mean of the seconds that a trip takes
 COMPUTED = 0.1  # of its limit, and it was the bundle that took so long: a sound one computes for far less
+MOMENT_S = 0.01  # for which the event loop waits for the database's lock; for longer ones a thread does
 LONGEST_TRIP_S = 0.005  # a batch that was held up says nothing of the next ones
 Outcome = str | ProblemError  # an `EstimatesAnswer` as JSON, or why there is none
 
@@ -106,7 +107,7 @@ class Engine:
             log.exception("a fault of ours: %d requests get no answer, the next ones will", len(batch))
             fault = ProblemError(500, "fault", "this is our fault, not yours: see serving's log")
             outcomes, records = dict.fromkeys(batch, fault), []
-        if not records or self.feed.local:
+        if not records or (self.feed.local and self.feed.seize(MOMENT_S)):
             self._told(outcomes, self._record(records), began)
             return
         loop = asyncio.get_running_loop()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import httpx
@@ -13,7 +15,7 @@ from sqlalchemy import MetaData
 
 from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
-from chassis.feed_store import CursorTooOld, Draft, FeedStore, feed_tables
+from chassis.feed_store import CursorTooOld, Draft, FeedStore, FeedUnwritable, FeedWriter, feed_tables
 from chassis.followers import Follower, cursor_table
 from chassis.service import make_app
 from contracts.feeds import RatingGiven
@@ -49,6 +51,51 @@ def test_a_rolled_back_append_leaves_neither_event_nor_gap(store):
         raise RuntimeError
     with store.engine.begin() as tx:
         assert store.append(tx, [rating("kept")]) == [1]
+
+
+def told(writer: FeedWriter, *trips: str) -> None:
+    writer.append("rating.given", NOON, [(trip, rating(trip).data.model_dump_json()) for trip in trips])
+
+
+@contextmanager
+def locked(store):
+    """Somebody else writes."""
+    with store.engine.begin() as tx:
+        store.lock(tx)
+        yield
+
+
+def test_a_writer_waits_for_the_lock_of_others_as_long_as_it_is_told_and_then_says_so(store):
+    writer, began = FeedWriter(store, patience_s=0.2), time.monotonic()
+    with locked(store):
+        assert not writer.seize(0.01)
+        assert time.monotonic() - began < 0.2
+        with pytest.raises(FeedUnwritable, match="database is locked"):
+            told(writer, "a")
+        assert time.monotonic() - began >= 0.2
+    assert store.last_id() == 0
+    told(writer, "b", "c")
+    assert [json.loads(event)["subject"] for event in store.read(after=0, limit=10)] == ["b", "c"]
+
+
+def test_a_lock_taken_before_an_append_lasts_until_it(store):
+    writer, other = FeedWriter(store, patience_s=5), FeedWriter(store, patience_s=0.01)
+    told(other, "a")
+    assert writer.seize(0.01)
+    with pytest.raises(FeedUnwritable):
+        told(other, "b")
+    told(writer, "c")
+    told(other, "d")
+    assert [json.loads(event)["subject"] for event in store.read(after=0, limit=10)] == ["a", "c", "d"]
+
+
+def test_an_append_that_cannot_even_be_written_down_gives_its_lock_back(store):
+    writer, other = FeedWriter(store, patience_s=5), FeedWriter(store, patience_s=0.01)
+    assert writer.seize(0.01)
+    with pytest.raises(TypeError):
+        writer.append("rating.given", NOON, [(object(), "{}")])
+    told(other, "a")
+    assert store.last_id() == 1
 
 
 def test_a_cursor_behind_retention_is_told_so(store):

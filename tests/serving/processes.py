@@ -58,7 +58,7 @@ class ServingProcess:
             connection.getresponse().read()
             here = connection.sock.getsockname()
             for number, worker in self.workers().items():
-                if any(it.raddr == here for it in worker.net_connections("tcp")):
+                if _has(worker, here):
                     found.setdefault(number, connection)
             time.sleep(0.01)
         return found
@@ -74,6 +74,14 @@ def _works(child: psutil.Process) -> bool:
     try:
         return "spawn_main" in " ".join(child.cmdline())
     except psutil.NoSuchProcess:  # or a zombie
+        return False
+
+
+def _has(worker: psutil.Process, peer: tuple[str, int]) -> bool:
+    """Whether a worker has the connection that somebody made from this address."""
+    try:
+        return any(it.raddr == peer for it in worker.net_connections("tcp"))
+    except psutil.NoSuchProcess:
         return False
 
 
