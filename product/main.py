@@ -52,7 +52,9 @@ def build(settings: Settings) -> FastAPI:
     )
 
     def follow_city(stop: Flag) -> None:
-        Follower(settings.url("city"), "conditions", engine, CURSORS, city.handle).follow(stop, wait_s=1)
+        Follower(settings.url("city"), "conditions", engine, CURSORS, city.handle).follow(
+            stop, wait_s=settings.product_feed_wait_s
+        )
 
     def rebuild_fallback(stop: Flag) -> None:
         fallback.rebuild()

@@ -347,6 +347,7 @@ def small(tmp_path, generator) -> Bench:
     return a_bench(tmp_path, generator)
 
 
+@pytest.mark.slow
 def test_an_environment_that_cannot_be_made_says_why_and_is_tried_again(tmp_path):
     asked = tmp_path / "requirements.txt"
     asked.write_text(f"{tmp_path}/no-such-package.whl\n")

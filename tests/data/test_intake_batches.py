@@ -45,6 +45,7 @@ def judge(trips: pl.DataFrame, reference: ZoneReference) -> Verdict:
     return intake.judge_frame("batch-1", trips.with_row_index(ROW), lambda number: trips.row(number, named=True))
 
 
+@pytest.mark.slow
 def test_under_one_in_a_thousand_calm_batches_is_refused_and_every_batch_in_miles(calm, reference):
     assert calm.height // ROWS > 1500
     assert refused_share(calm, reference, ROWS) < 0.001

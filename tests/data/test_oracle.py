@@ -75,6 +75,7 @@ def without(trips: pl.DataFrame, *columns: str) -> pl.DataFrame:
     return trips.with_columns(pl.lit(None, pl.Float64).alias(column) for column in columns)
 
 
+@pytest.mark.slow
 def test_its_coverage_is_what_it_says(trips, best):
     assert_calibrated(trips, best)
     assert (np.diff(best, axis=1) > 0).all()

@@ -256,6 +256,7 @@ worker.trips.drain()
 """
 
 
+@pytest.mark.slow
 def test_a_process_killed_between_files_and_commit_neither_loses_nor_doubles_rows(stage, trips):
     more = trips.with_columns(pl.col("trip_id") + "-more")
     stage.trips.send_lines([*ended(trips), *ended(more)])

@@ -124,6 +124,7 @@ def test_between_correction_and_all_rows_the_loss_on_the_same_newest_trips_decid
     assert better(candidate, poor).how.startswith(candidate.how)
 
 
+@pytest.mark.slow
 def test_with_many_trips_since_the_change_all_rows_are_tried(trained):
     snapshot = after(trained, 1090, 1.45)
     recent = replace(snapshot, trips=snapshot.trips.take(slice(-4000, None)))  # a third of them since the change

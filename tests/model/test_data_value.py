@@ -34,6 +34,7 @@ def test_a_source_left_out_tells_nothing_and_the_others_tell_all(snapshot, sourc
             assert values is inputs[name]
 
 
+@pytest.mark.slow
 def test_what_matters_in_the_city_costs_more_to_lose_than_what_does_not(snapshot, monkeypatch):
     torch.set_num_threads(1)
     monkeypatch.setattr("model.fit.FEWEST_STEPS", 100)

@@ -263,6 +263,7 @@ def test_a_share_of_the_rows_is_judged_on_the_same_trips(snapshot, rows):
     assert not np.array_equal(share.snapshot.trips.requested_at, other)
 
 
+@pytest.mark.slow
 def test_no_training_starts_when_the_time_is_over_and_none_again_that_would_not_fit(snapshot, quick):
     def tried(minutes: float) -> list[int]:
         clock = iter(
@@ -349,6 +350,7 @@ def expected_around(middle: float, off: float) -> list[Expected]:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("off", "inside"), [(0.0, True), (0.02, False)])
 def test_a_forecast_is_held_against_a_later_training(trained, snapshot, off, inside):
     overall = trained.release.evidence.overall

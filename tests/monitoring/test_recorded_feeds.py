@@ -171,6 +171,7 @@ def test_a_challenger_is_promoted_or_dropped_on_the_same_trips(desk, knows, nois
     assert evidence.challenger.pairs >= RECORD.policy.least_pairs
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("feed", ["trips", "estimates"])
 def test_a_frozen_feed_is_data_broken_not_silence(desk, feed):
     desk = desk(with_champion() + RecordedCity(seed=9, per_minute=1).events(9))
@@ -184,6 +185,7 @@ def test_a_frozen_feed_is_data_broken_not_silence(desk, feed):
     assert all(one["above"] <= 0.4 * one["of"] for one in counts if one and one["of"] >= 10)
 
 
+@pytest.mark.slow
 def test_a_feed_that_is_away_holds_cohorts_open_and_then_is_a_fault(desk):
     limit = 2.0
     freshness = RECORD["feed-freshness"].model_copy(update={"at_most": limit})
@@ -289,6 +291,7 @@ def test_with_approval_ask_a_retraining_waits_for_a_person(desk):
     assert kinds(desk) == ["retrain", "watch"]
 
 
+@pytest.mark.slow
 def test_a_trip_that_ends_after_its_cohort_closed_is_counted_once(desk):
     slow = RecordedCity(seed=3, slowdown=6.0, bridge_closed_h=0)
     events = with_champion() + slow.events(12)

@@ -96,6 +96,7 @@ def a_tandem(
         city_url=stack.enter_context(running(city.app)),
         serving_url=serving_url or stack.enter_context(running(serving.app)),
         product_database_url=database_url,
+        product_feed_wait_s=0.1,
         **settings,
     )
     url = stack.enter_context(running(build(chosen)))
