@@ -30,7 +30,7 @@ kill: $(READY)  ## kill one running process for a lesson; it comes back: P=servi
 	@$(BIN)/python -m deploy.control kill $(or $(P),$(error P is not set, try: make kill P=serving))
 
 test: $(READY)  ## all quick tests, under three minutes
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/benchmarks -m "not slow"
 
 test-loop: $(READY)  ## the whole loop with real processes: an incident, a decision, a promotion (up to 10 minutes)
 	@$(BIN)/python -m pytest -m slow tests/system

@@ -78,7 +78,8 @@ class ServingClient:
         self, base_url: str, budget_s: float, breaker: Breaker, wall: Callable[[], float] = time.monotonic
     ) -> None:
         self.url, self.budget_s, self.breaker, self.wall = f"{base_url}/v1/estimates", budget_s, breaker, wall
-        self.client = httpx.AsyncClient(timeout=budget_s, limits=LIMITS)
+        secure = base_url.startswith("https:")  # else no certificates need be loaded
+        self.client = httpx.AsyncClient(timeout=budget_s, limits=LIMITS, verify=secure)
         self.headers = {"Content-Type": "application/json", TIMEOUT_HEADER: f"{max(1, round(budget_s * 1000))}"}
 
     async def estimate(self, trip: TripRequest, *, with_reasons: bool = False) -> Answered | Unanswered:

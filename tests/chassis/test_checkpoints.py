@@ -80,6 +80,7 @@ def test_what_is_committed_is_moved_in_a_moment(store, monkeypatch):
         eventually(lambda: moved(store) == 21, "the database has the newest, too")
 
 
+@pytest.mark.slow
 def test_the_log_stays_bounded_while_writers_and_readers_never_rest(store, monkeypatch):
     monkeypatch.setattr(databases, "CHECKPOINT_EVERY_S", 0.01)
     monkeypatch.setattr(databases, "LONGEST_LOG_PAGES", 200)

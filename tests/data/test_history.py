@@ -61,6 +61,7 @@ def test_customers_were_shown_a_fallback_that_mostly_holds(trips):
     assert 0.85 < (delivered["duration_min"] <= delivered["p90_min"]).mean() < 0.93
 
 
+@pytest.mark.slow
 def test_the_same_seed_tells_the_same_past_and_another_another(trips):
     assert simulate(City(5), START, LIVE_START).equals(trips)
     assert not simulate(City(6), START, LIVE_START).equals(trips)

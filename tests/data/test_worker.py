@@ -301,6 +301,7 @@ def service_process(stage: Stage, port: int, **urls: str) -> Iterator[str]:
         assert process.wait(timeout=30) in (0, -signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_the_service_waits_for_monitoring_and_then_does_as_it_is_told(stage, trips, tmp_path):
     Clock(time_zone="Europe/Berlin", city_start=LIVE_START, wall_start=time.time(), speed=600).save(
         stage.settings.clock_file

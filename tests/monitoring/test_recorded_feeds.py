@@ -142,6 +142,7 @@ def test_miles_ends_in_data_broken_and_never_in_a_retraining(desk):
     assert timedelta(hours=7) < lifted < timedelta(hours=11)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("knows", "noise", "kind"), [(1.0, 0.0, "promote"), (0.0, 0.3, "drop_challenger")], ids=["better", "worse"]
 )

@@ -238,6 +238,7 @@ def test_after_a_restart_the_previous_bundle_steps_in_for_a_spoilt_champion(plac
             assert len(changes(service)) == 6
 
 
+@pytest.mark.slow
 def test_after_a_restart_with_no_good_bundle_it_is_not_ready_until_the_next_release(place, trip):
     rolled_out(place)
     for version in "123":
@@ -260,6 +261,7 @@ def test_a_bundle_swapped_for_another_of_its_name_is_not_loaded_again(place):
         assert "not the one released" in rejections(service)[0].reason
 
 
+@pytest.mark.slow
 def test_a_bundles_folder_that_is_away_stops_the_start_and_leaves_the_rollout(place):
     rolled_out(place)
     place.bundles.rename(place.var / "away")
@@ -270,6 +272,7 @@ def test_a_bundles_folder_that_is_away_stops_the_start_and_leaves_the_rollout(pl
         assert service.rollout()["champion"] == "2"
 
 
+@pytest.mark.slow
 def test_swaps_under_load_fail_no_request_and_each_answer_is_of_the_version_it_names(place):
     slopes = {str(number): 1.0 + number for number in range(1, 9)}
     for version, slope in slopes.items():

@@ -45,6 +45,7 @@ print([m for m in ("torch", "pandas", "polars", "pandera", "mlflow", "onnx", "on
 """
 
 
+@pytest.mark.slow
 def test_it_serves_without_any_heavy_library(place, trip):
     place.upstream.release(make_bundle(place.bundles, "1"))
     with place.serving() as service:  # the next process finds its champion in the rollout's log
@@ -303,6 +304,7 @@ def test_while_the_database_is_locked_answers_are_quick_refusals_and_health_is_t
     assert len(champion.feed("estimates")) == 1
 
 
+@pytest.mark.slow
 def test_when_too_many_trips_wait_for_the_database_the_next_is_refused_at_once(place, trip, tmp_path):
     place.upstream.release(make_bundle(place.bundles, "1"))
     limits = {"serving_most_waiting_trips": 256, "serving_longest_answer_s": 30}

@@ -61,6 +61,7 @@ def test_runs_beside_an_endless_one_go_on(bundle):
     assert answered > 20
 
 
+@pytest.mark.slow
 def test_the_watching_thread_ends_when_all_is_quiet_and_comes_back(bundle):
     until(lambda: not watchdogs(), "no other test's watchdog is left")
     bundle.minutes([a_trip()])

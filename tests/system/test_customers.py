@@ -114,6 +114,7 @@ def test_no_service_lets_a_stranger_act(system: Tandem):
     leave("unguarded-routes", len(strangers), f"of {guarded} guarded; {', '.join(strangers)}")
 
 
+@pytest.mark.slow
 def test_serving_killed_in_mid_traffic_costs_no_quote_and_comes_back_by_itself(system: Tandem):
     answers: list[tuple[float, int, str]] = []
     stop = threading.Event()
