@@ -10,24 +10,41 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import uvicorn
 from fastapi import FastAPI, Response
 from fastapi.responses import PlainTextResponse
+from fastapi.staticfiles import StaticFiles
 from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from chassis.http import LimitedProtocol, Limits
 from chassis.life import Life, Work
 from chassis.problems import ProblemError, documented, translate_errors
 from contracts.problems import TandemError
 
+SWAGGER = Path(__file__).parent / "swagger"  # the page that shows `/openapi.json`, with all that it loads
 KEPT_ALIVE_S = 75  # longer than our clients keep an idle connection, so that none is closed under a request
 HANGS_S = 10  # a worker silent for so long is replaced; to start takes one a second, on a busy machine some
 OTHER_FILES = 100  # that a process keeps open beside its connections: databases, logs, its own requests
+
+
+class App(FastAPI):
+    """FastAPI's, with room for something in front of all its layers: they take as long as an estimate does."""
+
+    in_front: ASGIApp | None = None  # gets every event; what it doesn't deal with it hands on to `layers`
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self.in_front or self.layers)(scope, receive, send)
+
+    async def layers(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The app as FastAPI has it: handlers of errors, middleware, routes."""
+        await super().__call__(scope, receive, send)
 
 
 def make_app(
@@ -39,8 +56,8 @@ def make_app(
     started: Callable[[], str | None] = lambda: None,
     drain_s: float = 0.0,
     collectors: Sequence[Collector] = (),
-) -> FastAPI:
-    """An app with `/health/live`, `/health/startup`, `/health/ready`, `/metrics` and problem answers.
+) -> App:
+    """An app with `/health/live`, `/health/startup`, `/health/ready`, `/metrics`, `/docs/` and problem answers.
 
     `started` and `ready` answer why the service hasn't started or isn't ready, or None. `background` and `drain_s` are
     told in `Life`. `collectors` are asked at each scrape, in the worker that answers it: they tell what holds for the
@@ -60,9 +77,10 @@ def make_app(
 
     # FastAPI's own telemetry looks for exporters at every request, which takes longer than our metrics.
     silent: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
-    app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None, telemetry=silent)
+    app = App(title=title, lifespan=lifespan, docs_url=None, redoc_url=None, telemetry=silent)
     app.state.life = life
     translate_errors(app, statuses)
+    app.mount("/docs", StaticFiles(directory=SWAGGER, html=True))
 
     @app.get("/health/live", tags=["health"])
     async def live() -> dict[str, str]:
