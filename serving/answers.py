@@ -40,7 +40,7 @@ def put_together(
     """What the caller gets, an `EstimatesAnswer`; and what the feed tells of it, an `EstimateAnswered` for each trip
     with its trip's id. All are JSON."""
     versions = {role: bundle.version for role, bundle in fleet.bundles.items()}
-    words = {role: [_words(it) for it in them] for role, them in said.items()}
+    minutes = {role: [_minutes(it.quantiles) for it in them] for role, them in said.items()}
     traced = "" if caller.span is None else f',"traceparent":"{caller.span}"'
     ends = f'],"request_id":"{caller.request_id}"{traced}}}'
     estimates, records = [], []
@@ -50,12 +50,14 @@ def put_together(
             outcome = f'"status":"out_of_scope","reason":{json.dumps(told.reason)}'
         else:
             reasons = "" if explanation is None else f',"explanation":{explanation.model_dump_json()}'
-            outcome = f'"status":"estimated","quantiles":{_minutes(told.quantiles)}{reasons}'
+            outcome = f'"status":"estimated","quantiles":{minutes[role][place]}{reasons}'
         estimates.append(
             f'{{"estimate_id":"{estimate_id}","trip_id":"{trip.trip_id}","bundle_version":"{version}",{outcome}}}'
         )
         answers = ",".join(
-            f'{{"role":"{it}","bundle_version":"{versions[it]}",{texts[place]}}}' for it, texts in words.items()
+            f'{{"role":"{it}","bundle_version":"{versions[it]}","quantiles":{theirs[place]},"reason":'
+            f"{_reason(said[it][place])}}}"
+            for it, theirs in minutes.items()
         )
         start = f'{{"estimate_id":"{estimate_id}","trip":{trip.model_dump_json()},"shown":"{version}","answers":['
         records.append((trip.trip_id, start + answers + ends))
@@ -76,13 +78,12 @@ def unavailable(slug: str, detail: str, retry_after_s: float) -> ProblemError:
     return ProblemError(503, slug, detail, retry_after_s=retry_after_s)
 
 
-def _words(said: Said) -> str:
-    """A bundle's words as members of a `ModelAnswer`."""
-    if said.quantiles is None:
-        return f'"quantiles":null,"reason":{json.dumps(said.reason)}'
-    return f'"quantiles":{_minutes(said.quantiles)},"reason":null'
+def _reason(said: Said) -> str:
+    return "null" if said.reason is None else json.dumps(said.reason)
 
 
-def _minutes(it: Quantiles) -> str:
+def _minutes(it: Quantiles | None) -> str:
     """Quantiles with seven digits, as many as the graph's float32 holds: more take four times as long to write."""
+    if it is None:
+        return "null"
     return f'{{"p10_min":{it.p10_min:.7g},"p50_min":{it.p50_min:.7g},"p90_min":{it.p90_min:.7g}}}'

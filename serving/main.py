@@ -103,5 +103,5 @@ def build(settings: Settings) -> FastAPI:
     app.include_router(feed_routes(estimates, rollout))
     observation = Observation(metrics, export)
     app.add_middleware(Edge, observation=observation, largest_body_bytes=largest_body)
-    app.add_middleware(Shortcut, desk=desk, observation=observation, largest_body_bytes=largest_body)
+    app.in_front = Shortcut(app.layers, desk, observation, largest_body)
     return app

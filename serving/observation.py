@@ -23,9 +23,11 @@ class Observation:
     def answered(self, caller: Caller, status: int, began: float) -> None:
         """Note an answer to a request that came at `began`, a `time.perf_counter()`."""
         seconds = time.perf_counter() - began
-        self.metrics.requests.labels(str(status)).inc()
-        if status == 200:  # a quick refusal must not make the answers look quick
-            self.metrics.seconds.observe(seconds)
+        if status == 200:
+            self.metrics.answered.inc()
+            self.metrics.seconds.observe(seconds)  # a quick refusal must not make the answers look quick
+        else:
+            self.metrics.requests.labels(str(status)).inc()
         if self.export is not None:
             now = time.time_ns()
             start = now - int(seconds * 1e9)

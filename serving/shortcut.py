@@ -12,7 +12,6 @@ import time
 from pydantic import ValidationError
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from chassis.logs import about_request
 from chassis.problems import ProblemError, answer
 from contracts.estimates import TIMEOUT_HEADER, EstimatesRequest
 from serving.caller import Caller, Headers
@@ -25,7 +24,7 @@ _TIMEOUT = TIMEOUT_HEADER.lower().encode()
 
 
 class Shortcut:
-    """Plain ASGI in front of the app: answers good requests for estimates itself."""
+    """Plain ASGI in front of all layers of the app: answers good requests for estimates itself."""
 
     def __init__(self, app: ASGIApp, desk: EstimateDesk, observation: Observation, largest_body_bytes: int) -> None:
         self.app, self.desk, self.observation, self.largest = app, desk, observation, largest_body_bytes
@@ -62,7 +61,6 @@ class Shortcut:
             await self.app(scope, _again(body, receive), send)
             return
         caller, timeout = Caller.of(headers), headers.get(_TIMEOUT)
-        about_request(caller.request_id, caller.span.trace_id if caller.span else "")
         try:
             told = await self.desk.answer(
                 asked.trips, asked.with_reasons, caller, None if timeout is None else int(timeout)
