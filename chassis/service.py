@@ -21,9 +21,8 @@ from fastapi.telemetry import TelemetryConfig
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
-from starlette.types import ASGIApp, Receive, Scope, Send
 
-from chassis.http import LimitedProtocol, Limits
+from chassis.http import Direct, LimitedProtocol, Limits
 from chassis.life import Life, Work
 from chassis.problems import ProblemError, documented, translate_errors
 from contracts.problems import TandemError
@@ -32,19 +31,6 @@ SWAGGER = Path(__file__).parent / "swagger"  # the page that shows `/openapi.jso
 KEPT_ALIVE_S = 75  # longer than our clients keep an idle connection, so that none is closed under a request
 HANGS_S = 10  # a worker silent for so long is replaced; to start takes one a second, on a busy machine some
 OTHER_FILES = 100  # that a process keeps open beside its connections: databases, logs, its own requests
-
-
-class App(FastAPI):
-    """FastAPI's, with room for something in front of all its layers: they take as long as an estimate does."""
-
-    in_front: ASGIApp | None = None  # gets every event; what it doesn't deal with it hands on to `layers`
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (self.in_front or self.layers)(scope, receive, send)
-
-    async def layers(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The app as FastAPI has it: handlers of errors, middleware, routes."""
-        await super().__call__(scope, receive, send)
 
 
 def make_app(
@@ -56,12 +42,13 @@ def make_app(
     started: Callable[[], str | None] = lambda: None,
     drain_s: float = 0.0,
     collectors: Sequence[Collector] = (),
-) -> App:
+    direct: Direct | None = None,
+) -> FastAPI:
     """An app with `/health/live`, `/health/startup`, `/health/ready`, `/metrics`, `/docs/` and problem answers.
 
     `started` and `ready` answer why the service hasn't started or isn't ready, or None. `background` and `drain_s` are
     told in `Life`. `collectors` are asked at each scrape, in the worker that answers it: they tell what holds for the
-    whole service, which metrics that workers add up can't.
+    whole service, which metrics that workers add up can't. `direct` answers what can't afford the app's layers.
     """
     life = Life(title, background or {}, drain_s)
     scraped = _scraped(registry)
@@ -69,15 +56,15 @@ def make_app(
         scraped.register(collector)
 
     @asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Life]]:
+    async def lifespan(_app: FastAPI) -> AsyncIterator[dict[str, Any]]:
         life.start()
         life.drain_on_signals(asyncio.get_running_loop())
-        yield {"life": life}
+        yield {"life": life, "direct": direct}
         life.end()
 
     # FastAPI's own telemetry looks for exporters at every request, which takes longer than our metrics.
     silent: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
-    app = App(title=title, lifespan=lifespan, docs_url=None, redoc_url=None, telemetry=silent)
+    app = FastAPI(title=title, lifespan=lifespan, docs_url=None, redoc_url=None, telemetry=silent)
     app.state.life = life
     translate_errors(app, statuses)
     app.mount("/docs", StaticFiles(directory=SWAGGER, html=True))

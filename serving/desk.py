@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from chassis.problems import ProblemError
 from contracts.trips import TripRequest
 from serving.answers import unavailable
 from serving.caller import Caller
-from serving.engine import Engine, Question
+from serving.engine import Engine, Outcome, Question
 from serving.metrics import Metrics
 
 
@@ -34,18 +35,35 @@ class EstimateDesk:
     ) -> str:
         """An `EstimatesAnswer` as JSON, its estimates in the feed already. Raises `ProblemError`, a 503 that says why
         there is none."""
+        answered: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.ask(trips, with_reasons, caller, timeout_ms, answered.set_result)
+        outcome = await asyncio.shield(answered)  # told even if nobody waits any longer
+        if isinstance(outcome, ProblemError):
+            raise outcome
+        return outcome
+
+    def ask(
+        self,
+        trips: Sequence[TripRequest],
+        with_reasons: bool,
+        caller: Caller,
+        timeout_ms: int | None,
+        tell: Callable[[Outcome], None],
+    ) -> None:
+        """The same for who can't wait: `tell` is called with the answer or the problem, once. Raises `ProblemError`
+        where trips are not let in."""
         patience_s = self.longest_answer_s if timeout_ms is None else min(timeout_ms / 1000, self.longest_answer_s)
         self._admit(len(trips), patience_s)
-        loop = asyncio.get_running_loop()
-        question = Question(trips, with_reasons, caller, time.monotonic() + patience_s, loop.create_future())
-        timer = loop.call_later(patience_s, _give_up, question, patience_s)
-        self._wait(len(trips))
-        try:
-            self.engine.ask(question)
-            return await question.answered
-        finally:
+
+        def told(outcome: Outcome) -> None:
             timer.cancel()
             self._wait(-len(trips))
+            tell(outcome)
+
+        question = Question(trips, with_reasons, caller, time.monotonic() + patience_s, told)
+        timer = asyncio.get_running_loop().call_later(patience_s, _give_up, question, patience_s)
+        self._wait(len(trips))
+        self.engine.ask(question)
 
     def _wait(self, trips: int) -> None:
         self.waiting += trips
@@ -62,4 +80,4 @@ class EstimateDesk:
 
 
 def _give_up(question: Question, patience_s: float) -> None:
-    question.tell(unavailable("too-late", f"no answer within {patience_s:g} s", 1))
+    question.answer(unavailable("too-late", f"no answer within {patience_s:g} s", 1))

@@ -12,7 +12,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
@@ -44,16 +44,17 @@ class Question:
     with_reasons: bool
     caller: Caller
     until: float
-    answered: asyncio.Future[str]
+    tell: Callable[[Outcome], None]
+    told: bool = False
 
-    def tell(self, outcome: Outcome) -> None:
-        """Answer, unless the caller has been told something already."""
-        if self.answered.done():
-            return
-        if isinstance(outcome, ProblemError):
-            self.answered.set_exception(outcome)
-        else:
-            self.answered.set_result(outcome)
+    def answer(self, outcome: Outcome) -> None:
+        """Tell the caller, unless it has been told something already."""
+        if not self.told:
+            self.told = True
+            try:
+                self.tell(outcome)
+            except Exception:  # those who are told after it must not suffer
+                log.exception("a fault of ours: request %s could not be answered", self.caller.request_id)
 
 
 class Patience:
@@ -116,7 +117,7 @@ class Engine:
 
     def _told(self, outcomes: dict[Question, Outcome], unrecorded: ProblemError | None, began: float) -> None:
         for question, outcome in outcomes.items():
-            question.tell(outcome if unrecorded is None or isinstance(outcome, ProblemError) else unrecorded)
+            question.answer(outcome if unrecorded is None or isinstance(outcome, ProblemError) else unrecorded)
         trips = sum(len(question.trips) for question in outcomes)
         sample = min((time.monotonic() - began) / trips, LONGEST_TRIP_S)
         self.seconds_per_trip += NEWEST_WEIGHS * (sample - self.seconds_per_trip)

@@ -78,6 +78,7 @@ def build(settings: Settings) -> FastAPI:
         return conductor.behind
 
     export = exporter(settings, "serving")
+    observation = Observation(metrics, export)
     tracing = {} if export is None else {"send spans": export.close_after}
     app = make_app(
         "serving",
@@ -96,12 +97,11 @@ def build(settings: Settings) -> FastAPI:
         statuses={NotApplicable: 409, BundleRefused: 409},
         drain_s=settings.serving_drain_s,
         collectors=[now],
+        direct=Shortcut(desk, observation, largest_body),
     )
     app.include_router(estimate_routes(desk))
     app.include_router(rollout_routes(conductor, Tokens(settings.tokens_file)))
     app.include_router(protocol_v2_routes(conductor, ready, metrics, settings.serving_longest_run_s))
     app.include_router(feed_routes(estimates, rollout))
-    observation = Observation(metrics, export)
     app.add_middleware(Edge, observation=observation, largest_body_bytes=largest_body)
-    app.in_front = Shortcut(app.layers, desk, observation, largest_body)
     return app

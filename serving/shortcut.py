@@ -1,21 +1,24 @@
-"""The short way to an estimate, past FastAPI's routing, which takes longer than the estimate itself.
+"""The short way to an estimate, past the app, which takes longer than the estimate itself.
 
-Only what is plainly good goes this way: any other request is handed on as it came, so that one place alone, the route,
-decides how bad requests are answered (docs/decisions/0011).
+Only what is plainly good goes this way: any other request is left to the app as it came, so that one place alone, the
+route, decides how bad requests are answered (docs/decisions/0011).
 """
 
 from __future__ import annotations
 
 import re
 import time
+from collections.abc import Mapping
+from typing import Any
 
 from pydantic import ValidationError
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from chassis.http import Tell
 from chassis.problems import ProblemError, answer
 from contracts.estimates import TIMEOUT_HEADER, EstimatesRequest
-from serving.caller import Caller, Headers
+from serving.caller import Caller
 from serving.desk import EstimateDesk
+from serving.engine import Outcome
 from serving.observation import ESTIMATES, Observation
 
 WHOLE = re.compile(rb"[1-9][0-9]{0,5}")
@@ -24,21 +27,16 @@ _TIMEOUT = TIMEOUT_HEADER.lower().encode()
 
 
 class Shortcut:
-    """Plain ASGI in front of all layers of the app: answers good requests for estimates itself."""
+    """Answers good requests for estimates itself; see `chassis.http.Direct`."""
 
-    def __init__(self, app: ASGIApp, desk: EstimateDesk, observation: Observation, largest_body_bytes: int) -> None:
-        self.app, self.desk, self.observation, self.largest = app, desk, observation, largest_body_bytes
+    def __init__(self, desk: EstimateDesk, observation: Observation, largest_body_bytes: int) -> None:
+        self.desk, self.observation, self.largest = desk, observation, largest_body_bytes
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["path"] == ESTIMATES and scope["method"] == "POST":
-            headers = dict(scope["headers"])
-            if self._plain(headers):
-                await self._estimate(headers, scope, receive, send)
-                return
-        await self.app(scope, receive, send)
-
-    def _plain(self, headers: Headers) -> bool:
+    def wants(self, scope: Mapping[str, Any]) -> bool:
         """Whether nothing about a request but its body can be wrong."""
+        if scope["path"] != ESTIMATES or scope["method"] != "POST":
+            return False
+        headers = dict(scope["headers"])
         return (
             headers.get(b"content-type") == b"application/json"
             and WHOLE.fullmatch(length := headers.get(b"content-length", b"")) is not None
@@ -46,43 +44,28 @@ class Shortcut:
             and WHOLE.fullmatch(headers.get(_TIMEOUT, b"1")) is not None
         )
 
-    async def _estimate(self, headers: Headers, scope: Scope, receive: Receive, send: Send) -> None:
+    def take(self, scope: Mapping[str, Any], body: bytes, tell: Tell) -> bool:
+        """Ask for estimates, unless the body isn't as contracted."""
         began = time.perf_counter()
-        message = await receive()
-        body = message.get("body", b"")
-        while message.get("more_body", False):
-            message = await receive()
-            body += message.get("body", b"")
-        if message["type"] == "http.disconnect":
-            return
         try:
             asked = EstimatesRequest.model_validate_json(body)
         except ValidationError:
-            await self.app(scope, _again(body, receive), send)
-            return
+            return False
+        headers = dict(scope["headers"])
         caller, timeout = Caller.of(headers), headers.get(_TIMEOUT)
+
+        def told(outcome: Outcome) -> None:
+            if isinstance(outcome, ProblemError):
+                refusal = answer(outcome, ESTIMATES)
+                status, about, text = refusal.status_code, refusal.raw_headers, bytes(refusal.body)
+            else:
+                status, text = 200, outcome.encode()
+                about = [JSON, (b"content-length", b"%d" % len(text))]
+            tell(status, [*about, *caller.headers()], text)
+            self.observation.answered(caller, status, began)
+
         try:
-            told = await self.desk.answer(
-                asked.trips, asked.with_reasons, caller, None if timeout is None else int(timeout)
-            )
+            self.desk.ask(asked.trips, asked.with_reasons, caller, None if timeout is None else int(timeout), told)
         except ProblemError as problem:
-            refusal = answer(problem, ESTIMATES)
-            refusal.raw_headers += caller.headers()
-            self.observation.answered(caller, refusal.status_code, began)
-            await refusal(scope, receive, send)
-            return
-        body = told.encode()
-        size = (b"content-length", b"%d" % len(body))
-        await send({"type": "http.response.start", "status": 200, "headers": [JSON, size, *caller.headers()]})
-        await send({"type": "http.response.body", "body": body})
-        self.observation.answered(caller, 200, began)
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """The body once more, for somebody who has not read it."""
-    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replay() -> Message:
-        return first.pop() if first else await receive()
-
-    return replay
+            told(problem)
+        return True

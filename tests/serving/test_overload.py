@@ -105,15 +105,13 @@ class Serving:
         """What callers get who ask at once, each for a trip by its id and length in km and with seconds of patience:
         the trip's id, or why there is no answer."""
 
-        async def ask() -> list[str | BaseException]:
+        async def ask() -> list[str | ProblemError]:
             loop, now = asyncio.get_running_loop(), time.monotonic()
-            questions = [
-                Question([a_trip(name, distance_km=km)], False, CALLER, now + patience_s, loop.create_future())
-                for name, km, patience_s in asked
-            ]
-            for question in questions:
-                self.engine.ask(question)
-            return await asyncio.gather(*(question.answered for question in questions), return_exceptions=True)
+            answered = [loop.create_future() for _ in asked]
+            for (name, km, patience_s), it in zip(asked, answered, strict=True):
+                trips = [a_trip(name, distance_km=km)]
+                self.engine.ask(Question(trips, False, CALLER, now + patience_s, it.set_result))
+            return await asyncio.gather(*answered)
 
         told = asyncio.run(ask())
         return [
@@ -132,6 +130,23 @@ def test_who_has_given_up_before_the_turn_costs_no_work(tmp_path):
     assert serving.recorded() == 1
     assert serving.answers(("late", 3, -0.001)) == ["too-late"]
     assert serving.recorded() == 1
+
+
+def test_a_caller_that_cannot_be_told_costs_nobody_else_an_answer(tmp_path):
+    serving, told = Serving(tmp_path), []
+
+    def gone(_outcome: object) -> None:
+        raise ConnectionResetError
+
+    async def ask() -> None:
+        until = time.monotonic() + 60
+        for tell in (gone, told.append):
+            serving.engine.ask(Question([a_trip()], False, CALLER, until, tell))
+        while not told:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(ask())
+    assert serving.answers(("next", 3, 60)) == ["next"]
 
 
 @pytest.mark.parametrize("fault", ["throws", "nan"])
