@@ -226,5 +226,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
 def _length(cycle: RequestResponseCycle) -> float:
     """Bytes of a request's body, by its headers."""
-    told = next((value for name, value in cycle.scope["headers"] if name == b"content-length"), b"")
-    return int(told) if told.isdigit() else float("inf")
+    for name, told in cycle.scope["headers"]:
+        if name == b"content-length":
+            return int(told) if told.isdigit() else float("inf")
+    return float("inf")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,10 +15,12 @@ from serving.caller import Caller
 from serving.engine import Engine, Outcome, Question
 from serving.metrics import Metrics
 
+COUNT_EVERY_S = 0.25  # for the metric of how many wait
+
 
 @dataclass
 class EstimateDesk:
-    """Lets trips in and waits for their estimates. `waiting`, in trips, is touched by the event loop's thread alone.
+    """Lets trips in and waits for their estimates. `waiting`, in trips, is changed by the event loop's thread alone.
 
     Nobody is let in who would wait longer than `longest_wait_s`, or longer than the caller has time, by what trips took
     of late; nobody is kept longer than `longest_answer_s`.
@@ -57,17 +60,18 @@ class EstimateDesk:
 
         def told(outcome: Outcome) -> None:
             timer.cancel()
-            self._wait(-len(trips))
+            self.waiting -= len(trips)
             tell(outcome)
 
         question = Question(trips, with_reasons, caller, time.monotonic() + patience_s, told)
         timer = asyncio.get_running_loop().call_later(patience_s, _give_up, question, patience_s)
-        self._wait(len(trips))
+        self.waiting += len(trips)
         self.engine.ask(question)
 
-    def _wait(self, trips: int) -> None:
-        self.waiting += trips
-        self.metrics.waiting.inc(trips)
+    def count(self, stop: threading.Event) -> None:
+        """Tell how many wait, now and then until stopped: for each request it would cost as much as to read it."""
+        while not stop.wait(COUNT_EVERY_S):
+            self.metrics.waiting.set(self.waiting)
 
     def _admit(self, trips: int, patience_s: float) -> None:
         if self.waiting == 0:

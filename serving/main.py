@@ -87,6 +87,7 @@ def build(settings: Settings) -> FastAPI:
         background={
             **tracing,
             "watch the rollout": conductor.watch,
+            "count who waits": desk.count,
             "checkpoint": partial(checkpoint, database),
             "forget old estimates": partial(
                 forget, estimates, clock, timedelta(days=settings.serving_estimates_kept_days)
