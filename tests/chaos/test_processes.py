@@ -53,9 +53,11 @@ def test_behind_a_balancer_customers_do_not_notice_that_processes_are_replaced(p
 
 
 def test_a_worker_that_is_killed_costs_its_own_connections_and_is_replaced(place, told):
-    with serving_process(place, arguments=("--workers", "2")) as serving, asking(serving.url) as customers:
-        customers.until_answered()
+    with ExitStack() as stack:
+        serving = stack.enter_context(serving_process(place, arguments=("--workers", "2")))
         before = serving.connected(2).keys()
+        customers = stack.enter_context(asking(serving.url))
+        customers.until_answered()
         os.kill(min(before), signal.SIGKILL)
         customers.until_answered(100)
         after = serving.connected(2).keys()

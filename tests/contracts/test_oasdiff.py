@@ -36,6 +36,7 @@ ARGUED = {
     r"breaks field removed / nothing / Lineage\..* gone": "it does not look into maps, and lineages are in one by role",
     r"bears null allowed / request-property-enum-value-removed": "it misses an enum that moved into a choice with null",
     r"breaks field made required / nothing": "it lets a default fill in that has gone",
+    r"breaks type narrowed, type widened / nothing / .* text": "to it text takes in numbers, as in a header it does",
     r"bears null refused / response-property-type-changed": "to it a choice with null is another type",
 }
 

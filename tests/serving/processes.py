@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 
 import httpx
@@ -48,14 +49,17 @@ class ServingProcess:
         return {child.pid: child for child in psutil.Process(self.process.pid).children() if _works(child)}
 
     def connected(self, workers: int) -> dict[int, http.client.HTTPConnection]:
-        """A connection to each of so many workers, by process number; each of them has answered on it."""
+        """A connection to each of so many workers, by process number; each of them has said on it that it is ready."""
         found: dict[int, http.client.HTTPConnection] = {}
         patience = time.monotonic() + READY_WITHIN_S
         while len(found) < workers:
             assert time.monotonic() < patience, f"only {len(found)} workers answer: {self.log.read_text()[-2000:]}"
             connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
-            connection.request("GET", "/health/live")
-            connection.getresponse().read()
+            connection.request("GET", "/health/ready")
+            answer = connection.getresponse()
+            answer.read()
+            if answer.status != HTTPStatus.OK:
+                continue
             here = connection.sock.getsockname()
             for number, worker in self.workers().items():
                 if _has(worker, here):
