@@ -32,7 +32,7 @@ kill: $(READY)  ## kill one running process for a lesson; it comes back: P=servi
 test: $(READY)  ## all quick tests, under three minutes
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --ignore tests/benchmarks -m "not slow"
 
-test-loop: $(READY)  ## the whole loop with real processes: an incident, a decision, a promotion (up to 10 minutes)
+test-loop: $(READY)  ## the whole loop with real processes: an incident, a decision, a promotion (some 13 minutes)
 	@$(BIN)/python -m pytest -m slow tests/system
 
 test-browser: $(READY)  ## the product's and monitoring's pages in a real browser
@@ -41,7 +41,7 @@ test-browser: $(READY)  ## the product's and monitoring's pages in a real browse
 test-postgres: $(READY)  ## what touches a database, on Postgres too
 	@$(BIN)/python -m pytest tests/chassis
 
-chaos: $(READY)  ## serving broken in mid-load: killed, locked out, disk full, bundles gone bad; what customers saw (4 minutes)
+chaos: $(READY)  ## serving broken in mid-load: killed, locked out, disk full, bundles gone bad; what customers saw (2 minutes)
 	@$(BIN)/python -m pytest -m slow tests/chaos
 
 loadtest: $(READY)  ## constant arrivals against a Tandem of its own, judged by requirements.toml
