@@ -5,29 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from chassis.tokens import read_token
 from tests.browser.booking import choose_places, faults, press_next
 from tests.product.conftest import Tandem, a_tandem, eventually
 from tests.product.neighbours import a_map
 
-CHROMIUM = Path("/usr/bin/chromium")
 PHONE, DESK = {"width": 375, "height": 740}, {"width": 1280, "height": 860}
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}: apt install chromium"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

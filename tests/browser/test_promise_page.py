@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.booking import faults
 from tests.monitoring.desk import Desk
@@ -15,19 +14,8 @@ from tests.monitoring.recorded import LIVE, Feeds, promise_levels, with_champion
 from tests.monitoring.service import a_service
 from tests.servers import running
 
-CHROMIUM = Path("/usr/bin/chromium")
 PHONE, DESK = {"width": 375, "height": 740}, {"width": 1280, "height": 860}
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}: apt install chromium"),
-]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        yield playwright.chromium.launch(executable_path=CHROMIUM, args=flags)
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ from contracts import requirements
 from contracts.conditions import Conditions
 from contracts.measurements import Measurement
 from tests.browser.booking import choose_places, faults, press_next, steps_to_book
-from tests.browser.test_product_pages import CHROMIUM
+from tests.browser.conftest import CHROMIUM, FLAGS
 from tests.product.conftest import START, WISH
 from tests.product.neighbours import FakeCity, a_map
 from tests.saboteurs.faults import Saboteur, measured, spoiler
@@ -166,8 +166,7 @@ def profile(saboteur: str | None) -> list[Measurement]:
 def _at_a_keyboard(url: str) -> tuple[int, list[str]]:
     """Steps to a booking; what the checker finds on the booked trip's page, the first one, and one with an offer."""
     with sync_playwright() as playwright:
-        flags = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]
-        window = playwright.chromium.launch(executable_path=CHROMIUM, args=flags).new_page(base_url=url)
+        window = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS).new_page(base_url=url)
         steps = steps_to_book(window)
         found = faults(window)
         window.goto("/")
