@@ -2,17 +2,18 @@
 
 An append takes its ids by updating the feed's row in `feed_heads`, which holds that row's lock until the transaction
 ends: ids become visible in order and without gaps, on SQLite and Postgres alike, so a cursor can't pass an id that
-commits later.
+commits later. Events that are appended together share rows: a row costs the database more than the events in it.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import takewhile
+from json.encoder import encode_basestring_ascii as quoted  # what `json.dumps` does of a string, in a tenth of its time
 
 from sqlalchemy import (
     BigInteger,
@@ -39,6 +40,7 @@ from contracts.problems import TandemError
 from contracts.trips import Wire
 
 FORGET_AT_ONCE = 1000
+MOST_IN_ROW = 256  # events
 START = '{"specversion":"1.0","id":"'  # of every event's JSON, up to its id
 
 
@@ -75,8 +77,8 @@ def feed_tables(metadata: MetaData) -> tuple[Table, Table]:
         "feed_events",
         metadata,
         Column("feed", String(40), nullable=False),
-        Column("id", BigInteger, nullable=False),
-        Column("event", Text, nullable=False),  # the CloudEvent as JSON, id included
+        Column("id", BigInteger, nullable=False),  # the last event's
+        Column("event", Text, nullable=False),  # CloudEvents as JSON, ids included, a line each
         PrimaryKeyConstraint("feed", "id"),
     )
     return heads, events
@@ -118,11 +120,10 @@ class FeedStore:
         count = len(heads_and_tails)
         last: int = tx.execute(self._take, {"count": count}).scalar_one()
         ids = list(range(last - count + 1, last + 1))
-        rows = [
-            {"feed": self.feed, "id": number, "event": f"{head}{number}{tail}"}
-            for number, (head, tail) in zip(ids, heads_and_tails, strict=True)
-        ]
-        tx.execute(self._add, rows)
+        events = [f"{head}{number}{tail}" for number, (head, tail) in zip(ids, heads_and_tails, strict=True)]
+        tx.execute(
+            self._add, [{"feed": self.feed, "id": number, "event": text} for number, text in _rows(last, events)]
+        )
         return ids
 
     def read(self, after: int, limit: int) -> list[str]:
@@ -132,9 +133,14 @@ class FeedStore:
             kept_from: int = tx.execute(select(self.heads.c.kept_from).where(mine)).scalar_one()
             if after < kept_from - 1:
                 raise CursorTooOld(self.feed, after, kept_from)
-            newer = (self.events.c.feed == self.feed) & (self.events.c.id > after)
-            query = select(self.events.c.event).where(newer).order_by(self.events.c.id).limit(limit)
-            return list(tx.execute(query).scalars())
+            its = self.events.c
+            there = (its.feed == self.feed) & its.id.between(after + 1, after + limit + MOST_IN_ROW)
+            rows = tx.execute(select(its.id, its.event).where(there).order_by(its.id)).all()
+        if not rows:
+            return []
+        events = [event for _, text in rows for event in text.split("\n")]
+        known = after - (rows[-1].id - len(events))  # the first row may begin with events that the caller has
+        return events[known : known + limit]
 
     def last_id(self) -> int:
         """Id of the newest event, 0 when there is none."""
@@ -205,8 +211,8 @@ class FeedWriter:
             cursor.execute(self._take, (len(encoded), feed))
             [last] = cursor.fetchall()
             first = last[0] - len(encoded) + 1
-            rows = [(feed, number, f"{START}{number}{rest}") for number, rest in enumerate(encoded, first)]
-            cursor.executemany(self._add, rows)
+            events = [f"{START}{number}{rest}" for number, rest in enumerate(encoded, first)]
+            cursor.executemany(self._add, [(feed, *row) for row in _rows(last[0], events)])
             connection.commit()
             self._begun = False
         except Exception as error:
@@ -237,9 +243,14 @@ class FeedWriter:
             connection.invalidate()
 
 
+def _rows(last: int, events: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Events up to the id `last` as the table holds them."""
+    for start in range(0, len(events), MOST_IN_ROW):
+        several = events[start : start + MOST_IN_ROW]
+        yield last - len(events) + start + len(several), "\n".join(several)
+
+
 def _tails(feed: str, event_type: str, time: datetime, told: Sequence[tuple[str, str]]) -> list[str]:
     """The JSON of events after their ids; before them it is `START`."""
     same = f'","source":"/tandem/{feed}","type":"{event_type}","time":"{time.isoformat()}","subject":'
-    return [
-        f'{same}{json.dumps(subject)},"datacontenttype":"application/json","data":{data}}}' for subject, data in told
-    ]
+    return [f'{same}{quoted(subject)},"datacontenttype":"application/json","data":{data}}}' for subject, data in told]

@@ -11,11 +11,11 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, func, select
 
 from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
-from chassis.feed_store import CursorTooOld, Draft, FeedStore, FeedUnwritable, FeedWriter, feed_tables
+from chassis.feed_store import MOST_IN_ROW, CursorTooOld, Draft, FeedStore, FeedUnwritable, FeedWriter, feed_tables
 from chassis.followers import Follower, cursor_table
 from chassis.service import make_app
 from contracts.feeds import RatingGiven
@@ -43,6 +43,42 @@ def test_ids_are_dense_and_in_order(store):
         assert store.append(tx, [rating("c")]) == [3]
 
     assert [json.loads(event)["subject"] for event in store.read(after=1, limit=10)] == ["b", "c"]
+
+
+def subjects(store: FeedStore, after: int, limit: int) -> list[str]:
+    """Whom the events after an id are about; asserts that their ids follow it."""
+    events = [json.loads(event) for event in store.read(after, limit)]
+    assert [int(event["id"]) for event in events] == list(range(after + 1, after + 1 + len(events)))
+    return [event["subject"] for event in events]
+
+
+@pytest.mark.parametrize("sizes", [(1, 1, 1), (3, 1, 2), (MOST_IN_ROW, 2), (2 * MOST_IN_ROW + 7, 1, MOST_IN_ROW + 1)])
+def test_however_events_came_together_they_are_read_from_any_id_on(store, sizes):
+    trips = iter(range(10_000))
+    for number, size in enumerate(sizes):
+        names = [str(next(trips)) for _ in range(size)]
+        if number % 2:
+            told(FeedWriter(store, 1), *names)
+        else:
+            with store.engine.begin() as tx:
+                store.append(tx, [rating(name) for name in names])
+    whole = [str(number) for number in range(sum(sizes))]
+    for after in {0, 1, 2, 3, MOST_IN_ROW - 1, MOST_IN_ROW, MOST_IN_ROW + 1, len(whole) - 1, len(whole)}:
+        for limit in (1, 2, MOST_IN_ROW, 1000):
+            assert subjects(store, after, limit) == whole[after : after + limit]
+
+
+def test_what_is_kept_may_begin_in_the_midst_of_events_that_came_together(store):
+    told(FeedWriter(store, 1), *"abcde")
+    told(FeedWriter(store, 1), "f")
+    store.trim(before=4)
+    assert subjects(store, 3, 10) == ["d", "e", "f"]
+    with pytest.raises(CursorTooOld):
+        store.read(after=2, limit=10)
+    store.trim(before=6)
+    assert subjects(store, 5, 10) == ["f"]
+    with store.engine.begin() as tx:
+        assert tx.execute(select(func.count()).select_from(store.events)).scalar() == 1
 
 
 def test_a_rolled_back_append_leaves_neither_event_nor_gap(store):
