@@ -1,40 +1,21 @@
-"""HTTP as uvicorn speaks it, with limits to what one caller can take, and a way past the app for what can't afford it.
+"""HTTP as uvicorn speaks it, with limits to what one caller can take.
 
 Without limits a request that is never sent to its end keeps its connection, and headers without an end keep growing in
-memory. What a task of its own, ASGI's messages and the app's layers cost a request is told in docs/decisions/0011.
+memory.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from chassis.life import Life
 from chassis.problems import ProblemError, answer
 
 LINGER_S = 1.0  # how long we go on hearing whom we have refused: closed at once, our answer might not arrive
-
-
-Headers = Sequence[tuple[bytes, bytes]]
-Tell = Callable[[int, Headers, bytes], None]
-
-
-class Direct(Protocol):
-    """Answers some requests without the app, in the event loop's thread. It must not raise, and not take long."""
-
-    def wants(self, scope: Mapping[str, Any]) -> bool:
-        """Whether it may take a request, by all but its body. The app gets the others, and those without a length or
-        with more bytes than are read at once."""
-
-    def take(self, scope: Mapping[str, Any], body: bytes, tell: Tell) -> bool:
-        """Take a whole request and `tell` its status, headers and body, now or later, once; or answer False, and the
-        app gets it as it came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +41,10 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(**uvicorns)
         self.limits = limits
         self.life: Life | None = self.app_state.get("life")
-        self.direct: Direct | None = self.app_state.get("direct")
-        self.wanted: tuple[RequestResponseCycle, Any] | None = None  # a direct request whose body is still to come
+        self.begun = 0  # requests
+        self.within = False  # whether the parser has seen a part of a request and not its end
         self.taken = 0  # bytes since the last request was complete
-        self.looked: tuple[object, float] = (None, 0.0)  # the request at the last look, and seconds waited for by then
+        self.looked = (0, 0.0)  # requests begun at the last look, and seconds waited for the last of them by then
         self.refused = False
         self.watch: asyncio.TimerHandle | None = None
 
@@ -94,46 +75,18 @@ class LimitedProtocol(HttpToolsProtocol):
         else:
             super().data_received(data)
 
+    def on_message_begin(self) -> None:
+        """Called by the parser."""
+        self.begun += 1
+        self.within = True
+        super().on_message_begin()
+
     def on_message_complete(self) -> None:
         """Called by the parser."""
-        self.taken = 0
+        self.taken, self.within = 0, False
         if self.life is not None and self.life.draining:
             self.cycle.keep_alive = False
         super().on_message_complete()
-        if self.wanted is not None and self.wanted[0] is self.cycle:
-            wanted, self.wanted = self.wanted, None
-            self._directly(*wanted)
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        """Called by uvicorn when a request's turn has come, after its headers or after the answer before it."""
-        unread = self.flow.write_paused or cycle.waiting_for_100_continue  # the app's side knows how to wait
-        if self.direct is None or unread or not self.direct.wants(cycle.scope) or _length(cycle) > HIGH_WATER_LIMIT:
-            super()._start_asgi_task(cycle, app)
-        elif cycle.more_body:
-            self.wanted = (cycle, app)
-        else:
-            self._directly(cycle, app)
-
-    def _directly(self, cycle: RequestResponseCycle, app: Any) -> None:
-        assert self.direct is not None
-        if not self.direct.take(cycle.scope, bytes(cycle.body), partial(self._tell, cycle)):
-            super()._start_asgi_task(cycle, app)
-
-    def _tell(self, cycle: RequestResponseCycle, status: int, headers: Headers, body: bytes) -> None:
-        """An answer as uvicorn's own cycle writes it, at once."""
-        if cycle.disconnected:
-            return
-        parts = [STATUS_LINE[status]]
-        for name, value in (*self.server_state.default_headers, *headers):
-            parts += (name, b": ", value, b"\r\n")
-        if not cycle.keep_alive:
-            parts.append(b"connection: close\r\n")
-        parts += (b"\r\n", body)
-        cycle.response_started = cycle.response_complete = True
-        self.transport.write(b"".join(parts))
-        if not cycle.keep_alive:
-            self.transport.close()
-        cycle.on_response()
 
     def send_400_response(self, msg: str) -> None:
         """Called by uvicorn where the parser gives up."""
@@ -167,9 +120,9 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.refused or self.transport.is_closing():
             return
         every_s = self.limits.request_s / 10
-        scope, waited_s = self.looked
-        waited_s = waited_s + every_s if self.scope is scope and self._awaited() else 0.0
-        self.looked = (self.scope, waited_s)
+        begun, waited_s = self.looked
+        waited_s = waited_s + every_s if self.begun == begun and self._awaited() else 0.0
+        self.looked = (self.begun, waited_s)
         if waited_s > self.limits.request_s:
             self._too_slow()
         else:
@@ -222,11 +175,3 @@ class LimitedProtocol(HttpToolsProtocol):
         headers = [*self.server_state.default_headers, *told.raw_headers, (b"connection", b"close")]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
         return b"".join([STATUS_LINE[problem.status], *lines, b"\r\n", bytes(told.body)])
-
-
-def _length(cycle: RequestResponseCycle) -> float:
-    """Bytes of a request's body, by its headers."""
-    for name, told in cycle.scope["headers"]:
-        if name == b"content-length":
-            return int(told) if told.isdigit() else float("inf")
-    return float("inf")

@@ -22,8 +22,9 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from chassis.http import Direct, LimitedProtocol, Limits
-from chassis.life import Life, Work
+from chassis.direct import Direct, connection
+from chassis.http import Limits
+from chassis.life import Life, Work, spare_the_collector
 from chassis.problems import ProblemError, documented, translate_errors
 from contracts.problems import TandemError
 
@@ -107,7 +108,7 @@ def _scraped(registry: CollectorRegistry) -> CollectorRegistry:
 def server_config(app: Any, limits: Limits | None = None, **more: Any) -> uvicorn.Config:
     """How uvicorn shall serve an app or its factory."""
     how: dict[str, Any] = {
-        "http": partial(LimitedProtocol, limits or Limits()),
+        "http": partial(connection, limits or Limits()),
         "ws": "none",
         "log_config": None,  # its loggers are formatted as all others
         "log_level": "warning",
@@ -142,6 +143,7 @@ def listen(app: FastAPI, bind: str, port: int, name: str, limits: Limits | None 
     """Serve an app in this process until it is told to end. `chassis.workers.share` does it in several."""
     limits = limits or Limits()
     sock = listening_socket(bind, port, name, limits)
+    spare_the_collector()
     with suppress(KeyboardInterrupt):  # uvicorn has drained by then and raises it anew for its caller
         uvicorn.Server(server_config(app, limits)).run(sockets=[sock])
     life: Life = app.state.life

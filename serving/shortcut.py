@@ -9,11 +9,10 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import ValidationError
 
-from chassis.http import Tell
+from chassis.direct import Tell
 from chassis.problems import ProblemError, answer
 from contracts.estimates import TIMEOUT_HEADER, EstimatesRequest
 from serving.caller import Caller
@@ -27,32 +26,25 @@ _TIMEOUT = TIMEOUT_HEADER.lower().encode()
 
 
 class Shortcut:
-    """Answers good requests for estimates itself; see `chassis.http.Direct`."""
+    """Answers good requests for estimates itself; see `chassis.direct.Direct`."""
+
+    path = ESTIMATES
 
     def __init__(self, desk: EstimateDesk, observation: Observation, largest_body_bytes: int) -> None:
         self.desk, self.observation, self.largest = desk, observation, largest_body_bytes
 
-    def wants(self, scope: Mapping[str, Any]) -> bool:
-        """Whether nothing about a request but its body can be wrong."""
-        if scope["path"] != ESTIMATES or scope["method"] != "POST":
+    def take(self, headers: Mapping[bytes, bytes], body: bytes, tell: Tell) -> bool:
+        """Ask for estimates, unless anything about the request isn't as contracted."""
+        began, timeout = time.perf_counter(), headers.get(_TIMEOUT)
+        if headers.get(b"content-type") != b"application/json" or len(body) > self.largest:
             return False
-        headers = dict(scope["headers"])
-        return (
-            headers.get(b"content-type") == b"application/json"
-            and WHOLE.fullmatch(length := headers.get(b"content-length", b"")) is not None
-            and int(length) <= self.largest
-            and WHOLE.fullmatch(headers.get(_TIMEOUT, b"1")) is not None
-        )
-
-    def take(self, scope: Mapping[str, Any], body: bytes, tell: Tell) -> bool:
-        """Ask for estimates, unless the body isn't as contracted."""
-        began = time.perf_counter()
+        if timeout is not None and WHOLE.fullmatch(timeout) is None:
+            return False
         try:
             asked = EstimatesRequest.model_validate_json(body)
         except ValidationError:
             return False
-        headers = dict(scope["headers"])
-        caller, timeout = Caller.of(headers), headers.get(_TIMEOUT)
+        caller = Caller.of(headers)
 
         def told(outcome: Outcome) -> None:
             if isinstance(outcome, ProblemError):
@@ -61,7 +53,8 @@ class Shortcut:
             else:
                 status, text = 200, outcome.encode()
                 about = [JSON, (b"content-length", b"%d" % len(text))]
-            tell(status, [*about, *caller.headers()], text)
+            headers = [b"%b: %b\r\n" % header for header in (*about, *caller.headers())]
+            tell(status, b"".join(headers), text)
             self.observation.answered(caller, status, began)
 
         try:

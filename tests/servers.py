@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
 from fastapi import FastAPI
@@ -23,11 +24,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def running(app: FastAPI, limits: Limits | None = None) -> Iterator[str]:
-    """Serve an app in a thread, as it is served in production; answers its base URL."""
+def running(app: FastAPI, limits: Limits | None = None, **more: Any) -> Iterator[str]:
+    """Serve an app in a thread, as it is served in production; answers its base URL. `more` are uvicorn's settings."""
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(server_config(app, limits, timeout_graceful_shutdown=1))
+    server = uvicorn.Server(server_config(app, limits, **{"timeout_graceful_shutdown": 1, **more}))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
     thread.start()
     while not server.started:

@@ -89,13 +89,11 @@ class Noted:
         pass
 
 
-def goes_short(headers: dict[str, str], body: bytes, method: str = "POST", path: str = "/v1/estimates") -> bool:
+def goes_short(headers: dict[str, str], body: bytes) -> bool:
     """Whether a request goes the short way, with all that is asked there."""
     told = []
-    encoded = [(name.encode(), value.encode()) for name, value in headers.items()]
-    scope = {"type": "http", "method": method, "path": path, "headers": encoded}
-    shortcut = Shortcut(Desk(), Noted(), LARGEST)
-    taken = shortcut.wants(scope) and shortcut.take(scope, body, lambda *answer: told.append(answer))
+    encoded = {name.encode(): value.encode() for name, value in headers.items()}
+    taken = Shortcut(Desk(), Noted(), LARGEST).take(encoded, body, lambda *answer: told.append(answer))
     assert [(status, text) for status, _, text in told] == ([(200, b"an answer")] if taken else [])
     return taken
 
@@ -116,9 +114,8 @@ def test_what_is_plainly_good_goes_the_short_way(changes):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"content_type": BY_ROUTE}, {"content_type": "text/plain"}, {"content_type": None}, {"content_length": None},
-        {"content_length": str(LARGEST + 1)}, {"content_length": "-5"}, {TIMEOUT_HEADER.lower(): "soon"},
-        {TIMEOUT_HEADER.lower(): "0"}, {TIMEOUT_HEADER.lower(): "1000000"},
+        {"content_type": BY_ROUTE}, {"content_type": "text/plain"}, {"content_type": None},
+        {TIMEOUT_HEADER.lower(): "soon"}, {TIMEOUT_HEADER.lower(): "0"}, {TIMEOUT_HEADER.lower(): "1000000"},
     ],
 )  # fmt: skip
 def test_whatever_is_unusual_about_a_request_is_left_to_the_route(changes):
@@ -131,7 +128,6 @@ def test_a_body_that_is_not_as_contracted_is_left_to_the_route(body):
     assert not goes_short(headers_of(body), body)
 
 
-@pytest.mark.parametrize(("method", "path"), [("GET", "/v1/estimates"), ("POST", "/v1/rollout"), ("POST", "/nowhere")])
-def test_everything_else_is_the_routes_too(method, path):
+def test_a_body_over_the_limit_is_left_to_the_route():
     body = json.dumps(GOOD).encode()
-    assert not goes_short(headers_of(body), body, method, path)
+    assert not goes_short(headers_of(body), body.ljust(LARGEST + 1))
