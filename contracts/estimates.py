@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from contracts.trips import Instant, Minutes, TripId, TripRequest, Wire, YesNo
+from contracts.trips import LONGEST_MIN, Instant, Minutes, TripId, TripRequest, Wire, YesNo
 
 LARGEST_BATCH = 256
 TIMEOUT_HEADER = "X-Request-Timeout-Ms"  # how long the caller waits; what can't be answered by then is not worked on
@@ -44,7 +44,7 @@ class Reason(Wire):
     """What one group of inputs adds to a trip's p50; negative minutes are saved."""
 
     group: ReasonGroup
-    minutes: Annotated[float, Field(ge=-2880, le=2880, allow_inf_nan=False, strict=True)]
+    minutes: Annotated[float, Field(ge=-LONGEST_MIN, le=LONGEST_MIN, allow_inf_nan=False, strict=True)]
 
 
 class Explanation(Wire):

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from chassis.ids import new_id
 from chassis.problems import ProblemError
-from contracts.estimates import Explanation, Quantiles
+from contracts.estimates import Explanation
 from contracts.trips import TripRequest
 from serving.bundles import Said
 from serving.caller import Caller
@@ -29,39 +29,44 @@ def shown(fleet: Fleet, trips: Sequence[TripRequest], said: Words) -> list[Role]
     if rollout.mode != "canary":
         return ["champion"] * len(trips)
     return [
-        "challenger" if words.quantiles is not None and in_canary(trip.trip_id, rollout.canary_share) else "champion"
+        "challenger" if words.minutes is not None and in_canary(trip.trip_id, rollout.canary_share) else "champion"
         for trip, words in zip(trips, said["challenger"], strict=True)
     ]
 
 
-def put_together(
-    fleet: Fleet, trips: Sequence[TripRequest], said: Words, why: Sequence[Explanation | None], caller: Caller
-) -> tuple[str, list[tuple[str, str]]]:
-    """What the caller gets, an `EstimatesAnswer`; and what the feed tells of it, an `EstimateAnswered` for each trip
-    with its trip's id. All are JSON."""
-    versions = {role: bundle.version for role, bundle in fleet.bundles.items()}
-    minutes = {role: [_minutes(it.quantiles) for it in them] for role, them in said.items()}
-    traced = "" if caller.span is None else f',"traceparent":"{caller.span}"'
-    ends = f'],"request_id":"{caller.request_id}"{traced}}}'
-    estimates, records = [], []
-    for place, (trip, role) in enumerate(zip(trips, shown(fleet, trips, said), strict=True)):
-        estimate_id, version, told, explanation = new_id(), versions[role], said[role][place], why[place]
-        if told.quantiles is None:
-            outcome = f'"status":"out_of_scope","reason":{json.dumps(told.reason)}'
-        else:
-            reasons = "" if explanation is None else f',"explanation":{explanation.model_dump_json()}'
-            outcome = f'"status":"estimated","quantiles":{minutes[role][place]}{reasons}'
-        estimates.append(
-            f'{{"estimate_id":"{estimate_id}","trip_id":"{trip.trip_id}","bundle_version":"{version}",{outcome}}}'
-        )
-        answers = ",".join(
-            f'{{"role":"{it}","bundle_version":"{versions[it]}","quantiles":{theirs[place]},"reason":'
-            f"{_reason(said[it][place])}}}"
-            for it, theirs in minutes.items()
-        )
-        start = f'{{"estimate_id":"{estimate_id}","trip":{trip.model_dump_json()},"shown":"{version}","answers":['
-        records.append((trip.trip_id, start + answers + ends))
-    return f'{{"estimates":[{",".join(estimates)}]}}', records
+class Answers:
+    """What callers get and the feed tells of a batch of trips, request by request."""
+
+    def __init__(self, fleet: Fleet, trips: Sequence[TripRequest], said: Words) -> None:
+        self.trips, self.said, self.roles = trips, said, shown(fleet, trips, said)
+        self._versions = {role: fleet.bundles[role].version for role in said}
+        self._starts = {role: f'{{"role":"{role}","bundle_version":"{it}",' for role, it in self._versions.items()}
+        self._quantiles = {role: [_quantiles(it.minutes) for it in words] for role, words in said.items()}
+
+    def of(self, places: range, why: Mapping[int, Explanation], caller: Caller) -> tuple[str, list[tuple[str, str]]]:
+        """For one request's trips, by their places: an `EstimatesAnswer`; and for each trip its id and an
+        `EstimateAnswered`. All are JSON. `why` holds explanations, by place."""
+        traced = "" if caller.span is None else f',"traceparent":"{caller.span}"'
+        ends = f'],"request_id":"{caller.request_id}"{traced}}}'
+        estimates, records = [], []
+        for place in places:
+            trip, role, estimate_id = self.trips[place], self.roles[place], new_id()
+            trip_id, version, told = trip.trip_id, self._versions[role], self.said[role][place]
+            if told.minutes is None:
+                outcome = f'"status":"out_of_scope","reason":{_reason(told)}'
+            else:
+                reasons = f',"explanation":{why[place].model_dump_json()}' if place in why else ""
+                outcome = f'"status":"estimated","quantiles":{self._quantiles[role][place]}{reasons}'
+            estimates.append(
+                f'{{"estimate_id":"{estimate_id}","trip_id":"{trip_id}","bundle_version":"{version}",{outcome}}}'
+            )
+            answers = [
+                f'{start}"quantiles":{self._quantiles[it][place]},"reason":{_reason(self.said[it][place])}}}'
+                for it, start in self._starts.items()
+            ]
+            about = f'{{"estimate_id":"{estimate_id}","trip":{trip.model_dump_json()},"shown":"{version}","answers":['
+            records.append((trip_id, f"{about}{','.join(answers)}{ends}"))
+        return f'{{"estimates":[{",".join(estimates)}]}}', records
 
 
 def misbehaviour(version: str, trips: Sequence[TripRequest], said: Sequence[Said]) -> ProblemError | None:
@@ -82,8 +87,6 @@ def _reason(said: Said) -> str:
     return "null" if said.reason is None else json.dumps(said.reason)
 
 
-def _minutes(it: Quantiles | None) -> str:
-    """Quantiles with seven digits, as many as the graph's float32 holds: more take four times as long to write."""
-    if it is None:
-        return "null"
-    return f'{{"p10_min":{it.p10_min:.7g},"p50_min":{it.p50_min:.7g},"p90_min":{it.p90_min:.7g}}}'
+def _quantiles(minutes: tuple[float, float, float] | None) -> str:
+    """With seven digits, as many as the graph's float32 holds: more take four times as long to write."""
+    return "null" if minutes is None else '{{"p10_min":{:.7g},"p50_min":{:.7g},"p90_min":{:.7g}}}'.format(*minutes)

@@ -26,7 +26,7 @@ from contracts.bundle import (
     verify,
 )
 from contracts.estimates import Explanation, Quantiles
-from contracts.trips import LEVELS, MODEL_INPUTS, TripRequest, fingerprint, minute_of_week, model_inputs
+from contracts.trips import LEVELS, LONGEST_MIN, MODEL_INPUTS, VEHICLES, TripRequest, fingerprint, model_inputs
 from serving.explanation import Inputs, coalitions, explanations
 from serving.watchdog import TooSlow, Watchdog, within
 
@@ -36,6 +36,9 @@ LARGEST_FILE_BYTES = 2**26  # of a bundle: many times what a sound one has, and 
 LONGEST_RUN_S = 5.0  # for a run of the graph whose caller has not said less, and for loading it
 P50 = LEVELS.index(0.5)
 GOLDEN = TypeAdapter(list[GoldenTrip])
+Columns = dict[str, list[int] | list[float]]  # model inputs by name, a number a trip
+INPUTS = {dtype: [it.name for it in MODEL_INPUTS if it.dtype == dtype] for dtype in ("int64", "float32")}
+SCOPED = ("minute_of_week", "pickup_zone", "dropoff_zone", "distance_km", "vehicle")  # what the scope asks about
 ORT_TYPES = {"int64": "tensor(int64)", "float32": "tensor(float)"}
 
 
@@ -52,11 +55,40 @@ class Unexplained(BundleError):
 
 
 class Said(NamedTuple):
-    """What one bundle says of one trip: quantiles, or the reason why there are none."""
+    """What one bundle says of one trip: minutes at each of the contract's levels, or the reason why there are none."""
 
     status: Literal["estimated", "out_of_scope", "misbehaved"]
-    quantiles: Quantiles | None = None
+    minutes: tuple[float, float, float] | None = None
     reason: str | None = None
+
+
+class Batch:
+    """Trips that are asked about at once, and the model's inputs for them, made once for all bundles of a city."""
+
+    def __init__(self, trips: Sequence[TripRequest]) -> None:
+        self.trips = trips
+        self._made: dict[ZoneInfo, tuple[Columns, Inputs]] = {}
+
+    def columns(self, zone: ZoneInfo) -> Columns:
+        """By input name, a number a trip."""
+        return self._of(zone)[0]
+
+    def inputs(self, zone: ZoneInfo) -> Inputs:
+        """The same as the graph takes them, each of shape (n_trips,)."""
+        return self._of(zone)[1]
+
+    def _of(self, zone: ZoneInfo) -> tuple[Columns, Inputs]:
+        made = self._made.get(zone)
+        if made is None:
+            columns, inputs = model_inputs(self.trips, zone), {}
+            for (
+                dtype,
+                names,
+            ) in INPUTS.items():  # an array of all that are alike: each array costs more than its numbers
+                rows = np.array([columns[name] for name in names], dtype=dtype)
+                inputs |= dict(zip(names, rows, strict=True))
+            made = self._made[zone] = columns, inputs
+        return made
 
 
 class LoadedBundle:
@@ -65,62 +97,71 @@ class LoadedBundle:
     def __init__(self, manifest: Manifest, seal: str, session: ort.InferenceSession) -> None:
         self.manifest, self.version, self.seal = manifest, manifest.version, seal
         self.zone, self.graph, self.scope = ZoneInfo(manifest.time_zone), Watchdog(session), manifest.scope
-        self._zones, self._vehicles = frozenset(self.scope.zones), frozenset(self.scope.vehicles)
-        self._hours = None if self.scope.hours is None else frozenset(self.scope.hours)
+        self._zones = frozenset(self.scope.zones)
+        self._vehicles = frozenset(VEHICLES.index(vehicle) for vehicle in self.scope.vehicles)
+        self._hours = frozenset(range(7 * 24) if self.scope.hours is None else self.scope.hours)
 
-    def minutes(self, trips: Sequence[TripRequest], limit_s: float = LONGEST_RUN_S) -> np.ndarray[Any, Any]:
+    def minutes(self, batch: Batch, limit_s: float = LONGEST_RUN_S) -> np.ndarray[Any, Any]:
         """The graph's own answer: minutes, shape (n_trips, 3), unchecked. Raises `TooSlow` after `limit_s`."""
-        return self.graph.run(self._inputs(trips), limit_s)
+        return self.graph.run(batch.inputs(self.zone), limit_s)
 
     def explain(self, trips: Sequence[TripRequest], limit_s: float = LONGEST_RUN_S) -> list[Explanation] | None:
         """What adds or saves minutes of each trip's p50, in order, in one run of the graph, 64 rows a trip. None where
         the bundle has no typical trip to explain against. Raises `Unexplained`, too when the run exceeds `limit_s`."""
         if self.manifest.typical is None:
             return None
-        asked, typical = self._inputs(trips), self._inputs([self.manifest.typical])
+        asked, typical = (Batch(them).inputs(self.zone) for them in (trips, [self.manifest.typical]))
         try:
             return explanations(asked, typical, self.graph.run(coalitions(asked, typical), limit_s)[:, P50])
         except Exception as error:  # onnxruntime's errors share no base class but this
             text = f"bundle {self.version} can't be explained: {type(error).__name__}: {error}"
             raise Unexplained(text[:500]) from error
 
-    def _inputs(self, trips: Sequence[TripRequest]) -> Inputs:
-        columns = model_inputs(trips, self.zone)
-        return {item.name: np.array(columns[item.name], dtype=item.dtype) for item in MODEL_INPUTS}
-
-    def answer(self, trips: Sequence[TripRequest], limit_s: float = LONGEST_RUN_S) -> list[Said]:
+    def answer(self, batch: Batch, limit_s: float = LONGEST_RUN_S) -> list[Said]:
         """What the bundle says of each trip, in order, in one run of the graph. Never raises: a graph that throws,
         takes longer than `limit_s` or answers no sound quantiles has misbehaved."""
-        outside = [None if self._covers(trip) else self.scope.reason_outside(trip, self.zone) for trip in trips]
-        inside = [trip for trip, reason in zip(trips, outside, strict=True) if reason is None]
-        said = iter(self._inside(inside, limit_s) if inside else [])
-        return [next(said) if reason is None else Said("out_of_scope", reason=reason) for reason in outside]
+        outside = self._outside(batch)
+        if not outside:
+            return self._inside(batch, limit_s)
+        inside = [trip for place, trip in enumerate(batch.trips) if place not in outside]
+        said = iter(self._inside(Batch(inside), limit_s) if inside else [])
+        return [outside.get(place) or next(said) for place in range(len(batch.trips))]
 
-    def _covers(self, trip: TripRequest) -> bool:
-        """Whether a trip lies in the scope: `Scope.reason_outside` for the many that do, without a search in lists."""
-        return (
-            trip.pickup_zone in self._zones
-            and trip.dropoff_zone in self._zones
-            and trip.vehicle in self._vehicles
-            and self.scope.min_distance_km <= trip.distance_km <= self.scope.max_distance_km
-            and (self._hours is None or minute_of_week(trip.requested_at, self.zone) // 60 in self._hours)
-        )
+    def _outside(self, batch: Batch) -> dict[int, Said]:
+        """Which trips lie outside the scope, by their place: what `Scope.reason_outside` tells, but for those alone."""
+        columns, scope = batch.columns(self.zone), self.scope
+        found = {}
+        for place, (minute, pickup, dropoff, km, vehicle) in enumerate(
+            zip(*(columns[name] for name in SCOPED), strict=True)
+        ):
+            if not (
+                pickup in self._zones
+                and dropoff in self._zones
+                and vehicle in self._vehicles
+                and scope.min_distance_km <= km <= scope.max_distance_km
+                and minute // 60 in self._hours
+            ):
+                found[place] = Said("out_of_scope", reason=scope.reason_outside(batch.trips[place], self.zone))
+        return found
 
-    def _inside(self, trips: Sequence[TripRequest], limit_s: float) -> list[Said]:
+    def _inside(self, batch: Batch, limit_s: float) -> list[Said]:
         try:
-            rows = self.minutes(trips, limit_s).tolist()
+            rows = self.minutes(batch, limit_s).tolist()
         except TooSlow as error:
-            return [Said("misbehaved", reason=f"the graph gave {error}")] * len(trips)
+            return [Said("misbehaved", reason=f"the graph gave {error}")] * len(batch.trips)
         except Exception as error:  # onnxruntime's errors share no base class but this
-            return [Said("misbehaved", reason=f"the graph threw {type(error).__name__}: {error}"[:300])] * len(trips)
+            reason = f"the graph threw {type(error).__name__}: {error}"[:300]
+            return [Said("misbehaved", reason=reason)] * len(batch.trips)
         return [_sound(*row) for row in rows]
 
 
 def _sound(p10: float, p50: float, p90: float) -> Said:
-    try:
-        return Said("estimated", Quantiles(p10_min=p10, p50_min=p50, p90_min=p90))
-    except ValidationError as error:
-        return Said("misbehaved", reason=f"p10={p10}, p50={p50}, p90={p90} min: {error.errors()[0]['msg']}")
+    if not 0 < p10 <= p50 <= p90 <= LONGEST_MIN:  # else the contract need not be asked
+        try:
+            Quantiles(p10_min=p10, p50_min=p50, p90_min=p90)
+        except ValidationError as error:
+            return Said("misbehaved", reason=f"p10={p10}, p50={p50}, p90={p90} min: {error.errors()[0]['msg']}")
+    return Said("estimated", (p10, p50, p90))
 
 
 def load(root: Path, version: str, seal: str | None, limit_s: float = LONGEST_RUN_S) -> LoadedBundle:
@@ -194,9 +235,8 @@ def _check_golden(bundle: LoadedBundle, golden: Sequence[GoldenTrip], limit_s: f
     if not golden:
         raise BundleError("no golden trips, so nothing shows that it answers right")
     expected = np.array([[item.quantiles.p10_min, item.quantiles.p50_min, item.quantiles.p90_min] for item in golden])
-    bundle.minutes(
-        [golden[0].trip], limit_s
-    )  # the size that most requests have, so that the first of them finds it warm
-    off = float(np.abs(bundle.minutes([item.trip for item in golden], limit_s) - expected).max())
+    one, every = Batch([golden[0].trip]), Batch([item.trip for item in golden])
+    bundle.minutes(one, limit_s)  # the size that most requests have, so that the first of them finds it warm
+    off = float(np.abs(bundle.minutes(every, limit_s) - expected).max())
     if not off <= GOLDEN_TOLERANCE_MIN:  # NaN must fail too
         raise BundleError(f"off its golden trips by {off:.3f} min, at most {GOLDEN_TOLERANCE_MIN} allowed")

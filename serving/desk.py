@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chassis.problems import ProblemError
 from contracts.trips import TripRequest
@@ -16,6 +16,7 @@ from serving.engine import Engine, Outcome, Question
 from serving.metrics import Metrics
 
 COUNT_EVERY_S = 0.25  # for the metric of how many wait
+LOOK_S = 0.005  # by how much somebody may be kept longer than told
 
 
 @dataclass
@@ -32,6 +33,8 @@ class EstimateDesk:
     longest_answer_s: float
     metrics: Metrics
     waiting: int = 0
+    _inside: dict[Question, float] = field(default_factory=dict)  # with the seconds for which each may be kept
+    _looking: bool = False
 
     async def answer(
         self, trips: Sequence[TripRequest], with_reasons: bool, caller: Caller, timeout_ms: int | None = None
@@ -59,14 +62,17 @@ class EstimateDesk:
         self._admit(len(trips), patience_s)
 
         def told(outcome: Outcome) -> None:
-            timer.cancel()
+            del self._inside[question]
             self.waiting -= len(trips)
             tell(outcome)
 
         question = Question(trips, with_reasons, caller, time.monotonic() + patience_s, told)
-        timer = asyncio.get_running_loop().call_later(patience_s, _give_up, question, patience_s)
+        self._inside[question] = patience_s
         self.waiting += len(trips)
         self.engine.ask(question)
+        if not self._looking:
+            self._looking = True
+            asyncio.get_running_loop().call_later(LOOK_S, self._look)
 
     def count(self, stop: threading.Event) -> None:
         """Tell how many wait, now and then until stopped: for each request it would cost as much as to read it."""
@@ -82,6 +88,11 @@ class EstimateDesk:
         if wait_s > min(patience_s, self.longest_wait_s):
             raise unavailable("queue-full", f"{self.waiting} trips wait already, for some {wait_s * 1000:.0f} ms", 1)
 
-
-def _give_up(question: Question, patience_s: float) -> None:
-    question.answer(unavailable("too-late", f"no answer within {patience_s:g} s", 1))
+    def _look(self) -> None:
+        """Tell whose time is over, again and again while anybody is inside: a timer for each costs more than this."""
+        now = time.monotonic()
+        for question, patience_s in [it for it in self._inside.items() if it[0].until <= now]:
+            question.answer(unavailable("too-late", f"no answer within {patience_s:g} s", 1))
+        self._looking = bool(self._inside)
+        if self._looking:
+            asyncio.get_running_loop().call_later(LOOK_S, self._look)

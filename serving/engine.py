@@ -21,8 +21,8 @@ from chassis.feed_store import FeedUnwritable, FeedWriter
 from chassis.problems import ProblemError
 from contracts.estimates import LARGEST_BATCH, Explanation
 from contracts.trips import TripRequest
-from serving.answers import Words, misbehaviour, put_together, shown, unavailable
-from serving.bundles import LoadedBundle, Said, Unexplained
+from serving.answers import Answers, misbehaviour, unavailable
+from serving.bundles import Batch, LoadedBundle, Said, Unexplained
 from serving.caller import Caller
 from serving.conductor import Conductor, Fleet
 from serving.metrics import Metrics
@@ -65,12 +65,12 @@ class Patience:
         self.limit_s, self.pause_s = limit_s, pause_s
         self._version, self._not_before = "", 0.0
 
-    def ask(self, bundle: LoadedBundle, trips: Sequence[TripRequest]) -> list[Said]:
+    def ask(self, bundle: LoadedBundle, batch: Batch) -> list[Said]:
         """What the bundle says, or for each trip the reason why it was not asked."""
         began, computed = time.monotonic(), time.thread_time()
         if bundle.version == self._version and began < self._not_before:
-            return [Said("misbehaved", reason=f"not asked: took over {self.limit_s:g} s just now")] * len(trips)
-        said = bundle.answer(trips, self.limit_s)
+            return [Said("misbehaved", reason=f"not asked: took over {self.limit_s:g} s just now")] * len(batch.trips)
+        said = bundle.answer(batch, self.limit_s)
         took_s, computed_s = time.monotonic() - began, time.thread_time() - computed
         if took_s > self.limit_s and computed_s > COMPUTED * self.limit_s:
             self._version, self._not_before = bundle.version, time.monotonic() + self.pause_s
@@ -149,41 +149,39 @@ class Engine:
         if "champion" not in fleet.bundles:
             missing = unavailable("no-champion", "no bundle serves yet: wait for the first release, see /v1/rollout", 5)
             return outcomes | dict.fromkeys(asked, missing), []
-        records: list[tuple[str, str]] = []
-        said, end = self._hear(fleet, asked), 0
+        trips, records = [trip for it in asked for trip in it.trips], []
+        said = self._hear(fleet, asked, Batch(trips)) if trips else {}
+        answers, end = Answers(fleet, trips, said), 0
         for question in asked:
             start, end = end, end + len(question.trips)
-            mine = {role: words[start:end] for role, words in said.items()}
-            problem = misbehaviour(fleet.bundles["champion"].version, question.trips, mine["champion"])
-            if problem is None:
-                why = self._why(fleet, question, mine)
-                outcomes[question], told = put_together(fleet, question.trips, mine, why, question.caller)
-                records += told
-            else:
+            problem = misbehaviour(fleet.bundles["champion"].version, question.trips, said["champion"][start:end])
+            if problem is not None:
                 outcomes[question] = problem
+                continue
+            places = range(start, end)
+            why = self._why(fleet, answers, places) if question.with_reasons else {}
+            outcomes[question], told = answers.of(places, why, question.caller)
+            records += told
         return outcomes, records
 
-    def _hear(self, fleet: Fleet, asked: Sequence[Question]) -> dict[Role, list[Said]]:
+    def _hear(self, fleet: Fleet, asked: Sequence[Question], batch: Batch) -> dict[Role, list[Said]]:
         """What each bundle that serves says, trip by trip."""
-        trips = [trip for question in asked for trip in question.trips]
-        if not trips:
-            return {}
-        said: dict[Role, list[Said]] = {"champion": self._champion(fleet.bundles["champion"], asked, trips)}
+        said: dict[Role, list[Said]] = {"champion": self._champion(fleet.bundles["champion"], asked, batch)}
         other: Role = "challenger" if "challenger" in fleet.bundles else "previous"
         if fleet.rollout.mode == "canary":  # who is shown it is shown it each time, so that it is always asked
-            said[other] = self.patience.ask(fleet.bundles[other], trips)
+            said[other] = self.patience.ask(fleet.bundles[other], batch)
         elif other in fleet.bundles:
-            said[other] = self.shadow.ask(fleet.bundles[other], trips)
+            said[other] = self.shadow.ask(fleet.bundles[other], batch)
         for role, words in said.items():
             for status, count in Counter(it.status for it in words).items():
                 self.metrics.estimates.labels(role, status).inc(count)
         return said
 
-    def _champion(self, bundle: LoadedBundle, asked: Sequence[Question], trips: Sequence[TripRequest]) -> list[Said]:
-        said = self.patience.ask(bundle, trips)
+    def _champion(self, bundle: LoadedBundle, asked: Sequence[Question], batch: Batch) -> list[Said]:
+        said = self.patience.ask(bundle, batch)
         if len(asked) > 1 and any(words.status == "misbehaved" for words in said):
             # One caller's trip on which the graph throws must not cost the others their answers.
-            return [words for question in asked for words in self.patience.ask(bundle, question.trips)]
+            return [words for question in asked for words in self.patience.ask(bundle, Batch(question.trips))]
         return said
 
     def _record(self, records: Sequence[tuple[str, str]]) -> ProblemError | None:
@@ -198,20 +196,17 @@ class Engine:
             return unavailable("not-recorded", "the estimates feed cannot be written now: see serving's log", 5)
         return None
 
-    def _why(self, fleet: Fleet, question: Question, said: Words) -> list[Explanation | None]:
-        """Explanations by the bundles that are shown, where they are asked for and there is something to explain."""
-        why: list[Explanation | None] = [None] * len(question.trips)
-        if question.with_reasons:
-            roles = shown(fleet, question.trips, said)
-            for role in dict.fromkeys(roles):
-                places = [at for at, it in enumerate(roles) if it == role and said[role][at].quantiles is not None]
-                found = self._explain(fleet.bundles[role], [question.trips[at] for at in places])
-                for at, explanation in zip(places, found, strict=True):
-                    why[at] = explanation
+    def _why(self, fleet: Fleet, answers: Answers, places: range) -> dict[int, Explanation]:
+        """Explanations by the bundles that are shown, by place, where there is something to explain."""
+        why: dict[int, Explanation] = {}
+        for role in {answers.roles[at] for at in places}:
+            mine = [at for at in places if answers.roles[at] == role and answers.said[role][at].minutes is not None]
+            why |= zip(mine, self._explain(fleet.bundles[role], [answers.trips[at] for at in mine]), strict=False)
         return why
 
-    def _explain(self, bundle: LoadedBundle, trips: Sequence[TripRequest]) -> Sequence[Explanation | None]:
-        """An explanation per trip, or None: what the bundle can't explain is counted, and costs nobody an estimate."""
+    def _explain(self, bundle: LoadedBundle, trips: Sequence[TripRequest]) -> Sequence[Explanation]:
+        """An explanation per trip, or none at all: what the bundle can't explain is counted, and costs nobody an
+        estimate."""
         if not trips:
             return []
         found: Sequence[Explanation] | None = None
@@ -222,4 +217,4 @@ class Engine:
             log.error("%s; its estimates are answered without explanations", error)
             status = "misbehaved"
         self.metrics.explanations.labels(status).inc(len(trips))
-        return [None] * len(trips) if found is None else found
+        return found or []

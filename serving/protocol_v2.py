@@ -24,10 +24,9 @@ from starlette.exceptions import HTTPException
 from chassis.problems import MEDIA_TYPE, ProblemError, answer
 from contracts.bundle import OUTPUT
 from contracts.description import inlined
-from contracts.estimates import Quantiles
 from contracts.problems import Problem
 from contracts.trips import LEVELS
-from serving.bundles import LoadedBundle, Said
+from serving.bundles import Batch, LoadedBundle, Said
 from serving.conductor import Conductor, Fleet
 from serving.metrics import Metrics
 from serving.tensors import DATATYPES, INPUTS, InferAnswer, InferRequest, output, read, refusal, trips
@@ -222,10 +221,10 @@ class InferDesk:
     def _answer(self, bundle: LoadedBundle, body: bytes, json_bytes: int | None) -> Response:
         asked, columns = read(body, json_bytes)
         binary = asked.binary()
-        said = bundle.answer(trips(columns, bundle.zone), self.longest_run_s)
+        said = bundle.answer(Batch(trips(columns, bundle.zone)), self.longest_run_s)
         for words in said:
             self.metrics.inferred.labels(words.status).inc()
-        tensor, behind = output(_quantiles(bundle, said), binary=binary)
+        tensor, behind = output(_minutes(bundle, said), binary=binary)
         told = InferAnswer(model_name=MODEL, model_version=bundle.version, id=asked.id, outputs=[tensor])
         head = told.model_dump_json(exclude_none=True).encode()
         if not binary:
@@ -233,11 +232,11 @@ class InferDesk:
         return Response(head + behind, 200, {JSON_LENGTH: str(len(head))}, "application/octet-stream")
 
 
-def _quantiles(bundle: LoadedBundle, said: Sequence[Said]) -> list[Quantiles]:
-    found = [words.quantiles for words in said if words.quantiles is not None]
+def _minutes(bundle: LoadedBundle, said: Sequence[Said]) -> list[tuple[float, float, float]]:
+    found = [words.minutes for words in said if words.minutes is not None]
     if len(found) == len(said):
         return found
-    row, words = next((row, words) for row, words in enumerate(said) if words.quantiles is None)
+    row, words = next((row, words) for row, words in enumerate(said) if words.minutes is None)
     if words.status == "out_of_scope":
         raise refusal([{"type": "value_error", "loc": ("inputs", "data", row), "input": None, "msg": words.reason}])
     detail = f"bundle {bundle.version} on row {row}: {words.reason}; roll it back"

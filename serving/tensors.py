@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from chassis.problems import ProblemError, faults
 from contracts.bundle import OUTPUT
-from contracts.estimates import LARGEST_BATCH, Quantiles
+from contracts.estimates import LARGEST_BATCH
 from contracts.trips import LEVELS, MODEL_INPUTS, VEHICLES, TripRequest
 
 INPUTS = {item.name: item for item in MODEL_INPUTS}
@@ -163,9 +163,8 @@ def _code(row: int, name: str, value: Any, beyond: int) -> int:
     return value
 
 
-def output(found: Sequence[Quantiles], *, binary: bool) -> tuple[Tensor, bytes]:
+def output(rows: Sequence[tuple[float, float, float]], *, binary: bool) -> tuple[Tensor, bytes]:
     """The output tensor, shape (n, 3) in minutes, and the bytes that go behind the JSON, if any."""
-    rows = [(it.p10_min, it.p50_min, it.p90_min) for it in found]
     datatype, dtype = DATATYPES["float32"]
     tensor = Tensor(name=OUTPUT, shape=[len(rows), len(LEVELS)], datatype=datatype)
     if not binary:

@@ -10,7 +10,7 @@ from hypothesis import strategies as some
 
 from chassis.tracing import parse
 from contracts.estimates import EstimateAnswered, EstimatesAnswer, Explanation, Quantiles, Rollout
-from serving.answers import put_together, shown
+from serving.answers import Answers, shown
 from serving.bundles import Said
 from serving.caller import Caller
 from serving.conductor import Fleet
@@ -19,11 +19,9 @@ from tests.bundles import a_trip
 
 TRACE = parse(b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01")
 MINUTES = some.floats(2**-20, 2880, width=32)
-quantiles = some.tuples(MINUTES, MINUTES, MINUTES).map(
-    lambda them: Quantiles(**dict(zip(("p10_min", "p50_min", "p90_min"), sorted(them), strict=True)))
-)
+minutes = some.tuples(MINUTES, MINUTES, MINUTES).map(lambda them: tuple(sorted(them)))
 words = some.one_of(
-    quantiles.map(lambda it: Said("estimated", it)),
+    minutes.map(lambda it: Said("estimated", it)),
     some.text(max_size=50).map(lambda reason: Said("out_of_scope", reason=reason)),
 )
 explanations = some.one_of(some.none(), MINUTES.map(lambda minutes: Explanation(typical_min=minutes, reasons=[])))
@@ -47,10 +45,11 @@ def test_answers_and_records_read_back_as_what_was_said(champion, other, share, 
     trips = [a_trip("a"), a_trip("b", parcel_kg=None, rain_mm_h=0.1)]
     said = {"champion": [champion] * 2, "challenger": [other] * 2}
     roles = shown(serving, trips, said)
-    explained = [why if said[role][0].quantiles is not None else None for role in roles]
+    explained = [why if said[role][0].minutes is not None else None for role in roles]
     caller = Caller("quote-7", TRACE, TRACE) if traced else Caller("quote-7", None, None)
 
-    told, records = put_together(serving, trips, said, explained, caller)
+    places = {place: it for place, it in enumerate(explained) if it is not None}
+    told, records = Answers(serving, trips, said).of(range(2), places, caller)
 
     estimates = EstimatesAnswer.model_validate_json(told).estimates
     for place, (trip, role, estimate) in enumerate(zip(trips, roles, estimates, strict=True)):
@@ -66,20 +65,33 @@ def test_answers_and_records_read_back_as_what_was_said(champion, other, share, 
             ("challenger", other.reason),
         ]
         for told_of, meant in ((record.answers[0], champion), (record.answers[1], other), (estimate, said[role][0])):
-            same(told_of.quantiles, meant.quantiles)
+            same(told_of.quantiles, meant.minutes)
         assert estimate.explanation == explained[place]
         assert estimate.reason == said[role][0].reason
     assert len({estimate.estimate_id for estimate in estimates}) == 2
 
 
-def same(told: Quantiles | None, meant: Quantiles | None) -> None:
+def same(told: Quantiles | None, meant: tuple[float, float, float] | None) -> None:
     assert (told is None) == (meant is None)
     if told is not None:
-        assert told.model_dump() == pytest.approx(meant.model_dump(), rel=1e-6)
+        assert (told.p10_min, told.p50_min, told.p90_min) == pytest.approx(meant, rel=1e-6)
+
+
+def test_each_request_of_a_batch_gets_its_own_trips():
+    trips = [a_trip(name) for name in "abc"]
+    said = {"champion": [Said("estimated", (km, km + 1.0, km + 2.0)) for km in (1.0, 2.0, 3.0)]}
+    answers = Answers(fleet(Rollout(champion="1")), trips, said)
+    why = Explanation(typical_min=5, reasons=[])
+    for places, known in ((range(1), {}), (range(1, 3), {2: why})):
+        told, records = answers.of(places, known, Caller("quote-7", None, None))
+        estimates = EstimatesAnswer.model_validate_json(told).estimates
+        assert [it.trip_id for it in estimates] == [name for name, _ in records] == [trips[at].trip_id for at in places]
+        assert [it.quantiles.p10_min for it in estimates] == [at + 1.0 for at in places]
+        assert [it.explanation for it in estimates] == [known.get(at) for at in places]
 
 
 def test_a_canary_is_shown_to_its_share_and_only_where_it_has_quantiles():
-    sound = Said("estimated", Quantiles(p10_min=1, p50_min=2, p90_min=3))
+    sound = Said("estimated", (1.0, 2.0, 3.0))
     trips = [a_trip(f"t{number}") for number in range(300)]
     both = {"champion": [sound] * 300, "challenger": [sound] * 300}
     silent = both | {"challenger": [Said("misbehaved")] * 300}

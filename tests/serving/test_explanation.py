@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from contracts.estimates import MOST_EXPLAINED, REASON_GROUPS, Estimate, Explanation
 from contracts.trips import MODEL_INPUTS, VEHICLES
-from serving.bundles import LoadedBundle, Unexplained, load
+from serving.bundles import Batch, LoadedBundle, Unexplained, load
 from serving.explanation import COALITIONS, WEIGHTS, members, weights
 from tests.bundles import SOUND_UP_TO_KM, TYPICAL, a_trip, make_bundle
 from tests.serving.conftest import a_champion, a_place
@@ -46,7 +46,7 @@ def by_group(explanation: Explanation) -> dict[str, float]:
 
 
 def p50s(bundle: LoadedBundle, trips) -> list[float]:
-    return [float(row[1]) for row in bundle.minutes(trips)]
+    return [float(row[1]) for row in bundle.minutes(Batch(trips))]
 
 
 @pytest.fixture(scope="module")

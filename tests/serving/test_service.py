@@ -15,7 +15,7 @@ import pytest
 
 from contracts.estimates import EstimateAnswered, EstimatesAnswer, EstimatesRequest
 from contracts.requirements import load
-from serving.bundles import Said
+from serving.bundles import Batch, Said
 from serving.engine import Patience
 from serving.rollout import in_canary
 from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle, quantiles_of
@@ -171,20 +171,20 @@ class SlowBundle:
     def __init__(self, takes_s: float) -> None:
         self.takes_s, self.asked = takes_s, 0
 
-    def answer(self, trips, _limit_s):
+    def answer(self, batch, _limit_s):
         self.asked += 1
         until = time.thread_time() + self.takes_s
         while time.thread_time() < until:
             pass
-        return [Said("out_of_scope", reason="slow")] * len(trips)
+        return [Said("out_of_scope", reason="slow")] * len(batch.trips)
 
 
 def test_a_shadow_that_took_longer_than_its_budget_is_left_alone_for_a_while(trip):
     shadow, slow = Patience(limit_s=0.02, pause_s=0.2), SlowBundle(0.05)
 
-    first, second = shadow.ask(slow, [trip]), shadow.ask(slow, [trip, trip])
+    first, second = shadow.ask(slow, Batch([trip])), shadow.ask(slow, Batch([trip, trip]))
     time.sleep(0.2)
-    third = shadow.ask(slow, [trip])
+    third = shadow.ask(slow, Batch([trip]))
 
     assert first == third == [Said("out_of_scope", reason="slow")]
     assert second == [Said("misbehaved", reason="not asked: took over 0.02 s just now")] * 2
@@ -194,7 +194,7 @@ def test_a_shadow_that_took_longer_than_its_budget_is_left_alone_for_a_while(tri
 def test_a_shadow_within_its_budget_is_always_asked(trip):
     shadow, quick = Patience(limit_s=5, pause_s=60), SlowBundle(0)
     for _ in range(3):
-        shadow.ask(quick, [trip])
+        shadow.ask(quick, Batch([trip]))
     assert quick.asked == 3
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from contracts.bundle import CHECKSUMS, FILES, digest
-from serving.bundles import LARGEST_FILE_BYTES, BundleRefused, load
+from serving.bundles import LARGEST_FILE_BYTES, Batch, BundleRefused, load
 from serving.conductor import StoreAway
 from serving.store import Directory, NoStoreLibrary, Remote, open_store
 from tests.bundles import a_trip, make_bundle
@@ -120,7 +120,7 @@ def in_cache(store: Remote) -> list[str]:
 def test_a_bundle_comes_over_the_wire_and_serves(warehouse, store):
     folder = made(warehouse)
     bundle = load(store.fetch("1"), "1", digest(folder / CHECKSUMS))
-    assert bundle.answer([a_trip()])[0].quantiles.p50_min == pytest.approx(11, abs=0.001)
+    assert bundle.answer(Batch([a_trip()]))[0].minutes[1] == pytest.approx(11, abs=0.001)
     assert in_cache(store) == ["1"]
 
 

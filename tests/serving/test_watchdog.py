@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from contracts.trips import MODEL_INPUTS
-from serving.bundles import load
+from serving.bundles import Batch, load
 from serving.watchdog import QUIET_S, TooSlow, Watchdog, within
 from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle
 
@@ -39,7 +39,8 @@ def until(holds, what: str) -> None:
 def test_an_endless_run_ends_at_its_limit(bundle):
     began = time.monotonic()
     with pytest.raises(TooSlow, match=r"no answer within 0\.2 s"):
-        within(5, lambda: bundle.minutes(HANGING, limit_s=0.2))  # so that a broken watchdog fails the test, not ends it
+        # Within a limit of its own, so that a broken watchdog fails the test and does not end it.
+        within(5, lambda: bundle.minutes(Batch(HANGING), limit_s=0.2))
     assert 0.2 <= time.monotonic() - began < 0.2 + SLACK_S
 
 
@@ -48,14 +49,14 @@ def test_runs_beside_an_endless_one_go_on(bundle):
 
     def hang() -> None:
         with pytest.raises(TooSlow):
-            bundle.minutes(HANGING, limit_s=0.5)
+            bundle.minutes(Batch(HANGING), limit_s=0.5)
         ended.append(time.monotonic())
 
     thread = threading.Thread(target=hang)
     thread.start()
     answered = 0
     while thread.is_alive():
-        assert bundle.minutes([a_trip()], limit_s=5).shape == (1, 3)
+        assert bundle.minutes(Batch([a_trip()]), limit_s=5).shape == (1, 3)
         answered += 1
     assert ended
     assert answered > 20
@@ -64,11 +65,11 @@ def test_runs_beside_an_endless_one_go_on(bundle):
 @pytest.mark.slow
 def test_the_watching_thread_ends_when_all_is_quiet_and_comes_back(bundle):
     until(lambda: not watchdogs(), "no other test's watchdog is left")
-    bundle.minutes([a_trip()])
+    bundle.minutes(Batch([a_trip()]))
     assert len(watchdogs()) == 1
     until(lambda: not watchdogs(), f"the watchdog ends, {QUIET_S} s after the last run")
     with pytest.raises(TooSlow, match=r"within 0\.1 s"):
-        within(5, lambda: bundle.minutes(HANGING, limit_s=0.1))
+        within(5, lambda: bundle.minutes(Batch(HANGING), limit_s=0.1))
 
 
 class Endless:
