@@ -21,6 +21,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from chassis.http import Limits
+from chassis.life import spare_the_collector
 from chassis.service import listening_socket, server_config
 from contracts.problems import TandemError
 
@@ -70,11 +71,14 @@ def app_of_worker(factory: Callable[[], FastAPI], name: str) -> FastAPI:
     """A worker's app. One that can't be made ends the worker with the status by which uvicorn knows not to go on."""
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     try:
-        return factory()
+        app = factory()
     except TandemError as error:
         logging.getLogger(name).error("%s", error)
     except Exception:
         logging.getLogger(name).exception("the app cannot be made")
+    else:
+        spare_the_collector()
+        return app
     sys.exit(STARTUP_FAILURE)
 
 
