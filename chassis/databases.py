@@ -19,9 +19,15 @@ from typing import Any
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event
 from sqlalchemy.engine import make_url
 
+from contracts.problems import TandemError
+
 CHECKPOINT_EVERY_S = 1.0
 LONGEST_LOG_PAGES = 16_384  # of 4 KiB: 64 MiB
 HOLDS_MS = 50  # for how long a checkpoint that holds off writers waits for readers
+
+
+class NoPostgresDriver(TandemError):
+    """A database's URL names Postgres, and what speaks to it is not installed."""
 
 
 def open_database(url: str, tables: MetaData, *, checkpointed_apart: bool = False) -> Engine:
@@ -29,10 +35,14 @@ def open_database(url: str, tables: MetaData, *, checkpointed_apart: bool = Fals
 
     On SQLite a write waits up to 10 s for another writer. Where it is `checkpointed_apart`, no commit waits for a
     checkpoint's writes and syncs, some 20 ms with every thousandth page; `checkpoint` must run beside it.
+    Raises `NoPostgresDriver`.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        try:
+            engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        except ImportError as error:
+            raise NoPostgresDriver(f"{parsed!r} is on Postgres: pip install 'tandem-couriers[postgres]'") from error
         tables.create_all(engine)
         return engine
     if parsed.database:
