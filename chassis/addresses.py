@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+
+from contracts.problems import TandemError
 
 
-class Addresses(BaseSettings):
-    """Settings that more than one team needs. A team's own settings extend this class; services bind to loopback."""
+class UnsoundSetting(TandemError):
+    """A setting has a value that it cannot have, or there is no such setting."""
 
-    model_config = SettingsConfigDict(env_prefix="TANDEM_", frozen=True)
+    def __init__(self, error: ValidationError) -> None:
+        faults = (f"{_variable(str(it['loc'][0]))} is {it['input']!r}: {it['msg']}" for it in error.errors())
+        super().__init__("; ".join(faults))
+
+
+class Addresses(BaseModel):
+    """Settings that more than one team needs. A team's own settings extend this class; services bind to loopback.
+
+    What is given to a constructor goes before the environment, which goes before the defaults. Raises `UnsoundSetting`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     var: Path = Path("var")
     bind: str = "127.0.0.1"
@@ -39,6 +53,15 @@ class Addresses(BaseSettings):
     city_database_url: str = ""
     data_database_url: str = ""
     model_database_url: str = ""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _over_the_environment(cls, given: dict[str, Any], build: ModelWrapValidatorHandler[Self]) -> Self:
+        told = {name: os.environ[variable] for name in cls.model_fields if (variable := _variable(name)) in os.environ}
+        try:
+            return build(told | given)
+        except ValidationError as error:
+            raise UnsoundSetting(error) from error
 
     def url(self, service: str) -> str:
         """Base URL of a service: its setting, else loopback at its port."""
@@ -83,3 +106,8 @@ class Addresses(BaseSettings):
     def snapshots(self) -> Path:
         """Where snapshots lie."""
         return self.var / "snapshots"
+
+
+def _variable(setting: str) -> str:
+    """The environment variable of a setting."""
+    return f"TANDEM_{setting.upper()}"

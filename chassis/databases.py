@@ -12,6 +12,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from threading import Event as Flag
 from typing import Any
@@ -19,20 +20,33 @@ from typing import Any
 from sqlalchemy import Connection, Engine, MetaData, create_engine, event
 from sqlalchemy.engine import make_url
 
+from contracts.problems import TandemError
+
 CHECKPOINT_EVERY_S = 1.0
+SQLITES_CACHE_KIB = 2_000  # its own default
 LONGEST_LOG_PAGES = 16_384  # of 4 KiB: 64 MiB
 HOLDS_MS = 50  # for how long a checkpoint that holds off writers waits for readers
 
 
-def open_database(url: str, tables: MetaData, *, checkpointed_apart: bool = False) -> Engine:
+class NoPostgresDriver(TandemError):
+    """A database's URL names Postgres, and what speaks to it is not installed."""
+
+
+def open_database(
+    url: str, tables: MetaData, *, checkpointed_apart: bool = False, cache_kib: int = SQLITES_CACHE_KIB
+) -> Engine:
     """Connect, creating the file's folder and missing tables.
 
     On SQLite a write waits up to 10 s for another writer. Where it is `checkpointed_apart`, no commit waits for a
     checkpoint's writes and syncs, some 20 ms with every thousandth page; `checkpoint` must run beside it.
+    Each connection keeps `cache_kib` of the file in memory. Raises `NoPostgresDriver`.
     """
     parsed = make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        try:
+            engine = create_engine(parsed.set(drivername="postgresql+psycopg"), pool_pre_ping=True)
+        except ImportError as error:
+            raise NoPostgresDriver(f"{parsed!r} is on Postgres: pip install 'tandem-couriers[postgres]'") from error
         tables.create_all(engine)
         return engine
     if parsed.database:
@@ -41,6 +55,7 @@ def open_database(url: str, tables: MetaData, *, checkpointed_apart: bool = Fals
     event.listen(engine, "connect", _prepare_sqlite)
     if checkpointed_apart:
         event.listen(engine, "connect", _leave_checkpoints)
+    event.listen(engine, "connect", partial(_cache, cache_kib))
     event.listen(engine, "begin", _begin_now)
     tables.create_all(engine)
     return engine
@@ -50,6 +65,10 @@ def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we begin transactions ourselves, see _begin_now
     for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _cache(kib: int, connection: Any, _record: Any) -> None:
+    connection.execute(f"PRAGMA cache_size=-{kib}")  # less than nothing: KiB and not pages
 
 
 def _leave_checkpoints(connection: Any, _record: Any) -> None:

@@ -9,12 +9,11 @@ import logging
 from collections.abc import Callable
 from threading import Event as Flag
 
-import httpx
 from fastapi import FastAPI
 
 from chassis.clock import Clock
 from chassis.feed_routes import feed_routes
-from chassis.followers import Follower
+from chassis.followers import FeedAway, Follower
 from chassis.logs import write_logs
 from chassis.service import listen, make_app
 from contracts.requirements import load
@@ -64,7 +63,7 @@ class Worker:
         """Ask a feed; whether it answered with anything. Logs when it goes and when it comes back."""
         try:
             events = ask()
-        except httpx.HTTPError as error:
+        except FeedAway as error:
             if self.away.get(feed) != str(error):
                 log.warning("feed %s is away: %s", feed, error)
             self.away[feed] = str(error)

@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import httpx
 from sqlalchemy import Connection, Engine, insert, select
 
 from chassis.databases import reading
-from chassis.followers import Follower, Handler
+from chassis.followers import FeedAway, Follower, Handler
 from contracts import measurements
 from contracts.feeds import FeedName
 from contracts.measurements import Measurement
@@ -58,7 +57,7 @@ class Monitor:
         self.schedule = Schedule(timedelta(minutes=policy.cohort_min), timedelta(minutes=policy.closing_min))
         self.followers = [Follower(url_of(owner), feed, engine, ledger.CURSORS, note) for feed, owner, note in FOLLOWED]
         for follower in self.followers:
-            follower.client.timeout = httpx.Timeout(FEED_TIMEOUT_S)
+            follower.timeout_s = FEED_TIMEOUT_S
         self.watch = Watch(record, {})
         with reading(engine) as tx:
             self.watch.references = closings.references(tx, now())
@@ -98,7 +97,7 @@ class Monitor:
     def _drain(self, follower: Follower) -> bool:
         try:
             follower.drain()
-        except httpx.HTTPError as error:
+        except FeedAway as error:
             log.warning("feed %s is away: %s", follower.feed, error)
             return False
         return True

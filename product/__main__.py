@@ -11,9 +11,9 @@ from product.main import build
 from product.settings import Settings
 
 if __name__ == "__main__":
-    settings = Settings()
-    write_logs("product", settings.log)
     try:
+        settings = Settings()
+        write_logs("product", settings.log)
         app = build(settings)
     except TandemError as error:
         sys.exit(f"product: {error}")

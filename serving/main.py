@@ -46,7 +46,8 @@ def build(settings: Settings) -> FastAPI:
     metadata = MetaData()
     feed_tables(metadata)
     cursors, seals = cursor_table(metadata), seal_table(metadata)
-    database = open_database(settings.database_url("serving"), metadata, checkpointed_apart=True)
+    # Written at its end and seldom read: a larger cache makes no commit faster, and fills up.
+    database = open_database(settings.database_url("serving"), metadata, checkpointed_apart=True, cache_kib=256)
     estimates, rollout = FeedStore(database, "estimates", metadata), FeedStore(database, "rollout", metadata)
     clock = Clock.load(settings.clock_file)
     wanted = requirements.load()

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-TEST_TOOLS = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "filelock"]
+TEST_TOOLS = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "filelock", "httpx"]
 BUILD_TOOLS = ["hatchling", "editables"]
 HEAVY = ("torch", "mlflow", "pandas", "polars", "pandera", "onnxruntime", "locust", "jinja2")
 
@@ -33,7 +33,9 @@ class Part:
 
 PARTS = {
     "product": Part(("jinja2",), ("test_promise", "test_tracking", "test_fallback", "test_consumers")),
-    "serving": Part(("onnxruntime",), ("test_rollout", "test_bundles", "test_consumers"), ("onnx", "psutil")),
+    "serving": Part(
+        ("onnxruntime",), ("test_rollout", "test_bundles", "test_consumers"), ("onnx", "psutil", "psycopg[binary]")
+    ),
     "monitoring": Part(("jinja2",), ("test_policy", "test_cohorts", "test_coverage", "test_service")),
     "data": Part(("polars", "pandera"), ("test_lake", "test_intake", "test_snapshots", "test_city_service")),
     "loadtests": Part(("locust", "jinja2"), ("test_report", "test_traffic")),
@@ -60,12 +62,12 @@ def install(python: Path, *what: str, cwd: Path) -> None:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory) -> Path:
-    """An environment with what every service stands on and test tools, from which each team's is copied."""
+    """An environment with what every service stands on, from which each team's is copied."""
     folder = tmp_path_factory.mktemp("base")
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     needs = [*project["dependencies"], *project["optional-dependencies"]["chassis"]]
     run(sys.executable, "-m", "venv", folder / "env", cwd=folder)
-    install(folder / "env/bin/python", *needs, *TEST_TOOLS, *BUILD_TOOLS, cwd=folder)
+    install(folder / "env/bin/python", *needs, *BUILD_TOOLS, cwd=folder)
     return folder / "env"
 
 
@@ -80,7 +82,7 @@ def a_team_alone(team: str, base: Path, folder: Path) -> tuple[Path, Path]:
     python = environment / "bin/python"
     if team == "model" and (index := os.environ.get("TORCH_INDEX")):
         install(python, "--no-deps", "--index-url", index, "torch", cwd=folder)
-    install(python, "--no-compile", "-e", f"{repository}[{team}]", *PARTS[team].test_needs, cwd=folder)
+    install(python, "--no-compile", "-e", f"{repository}[{team}]", cwd=folder)
     return repository, python
 
 
@@ -110,6 +112,8 @@ def test_a_team_stands_alone(team, base, tmp_path):
         assert set(heavy) == set(part.has), f"{team}'s extra brings {heavy}"
         assert neighbours == "", f"{neighbours} can be imported beside {team}: this environment is not clean"
 
+        # Only now, so that nothing of the team's can lean on them.
+        install(python, "--no-compile", *TEST_TOOLS, *part.test_needs, cwd=repository)
         pytest_here = (python, "-m", "pytest", "-p", "no:cacheprovider", "-m", "not slow")
         run(*pytest_here, "--collect-only", f"tests/{team}", cwd=repository)
         told = run(*pytest_here, *(f"tests/{team}/{name}.py" for name in part.tests), cwd=repository)

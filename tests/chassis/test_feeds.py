@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from sqlalchemy import MetaData, func, select
 from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
 from chassis.feed_store import MOST_IN_ROW, CursorTooOld, Draft, FeedStore, FeedUnwritable, FeedWriter, feed_tables
-from chassis.followers import Follower, cursor_table
+from chassis.followers import FeedAway, Follower, cursor_table
 from chassis.service import make_app
 from contracts.feeds import RatingGiven
 from tests.servers import running
@@ -192,3 +193,86 @@ def test_a_follower_goes_on_where_it_committed(store, tmp_path):
             follower.drain()
 
     assert seen == [str(number) for number in range(7)]
+
+
+def answer(body: bytes, status: str = "200 OK", length: int | None = None) -> bytes:
+    return f"HTTP/1.1 {status}\r\nContent-Length: {length or len(body)}\r\n\r\n".encode() + body
+
+
+ONE = b'[{"specversion": "1.0", "id": "1", "source": "product", "type": "rating.given", "time": "2026-06-01T12:00:00Z",\
+ "subject": "a", "data": {"trip_id": "a", "stars": 5, "late": false}}]'
+AWAY = {
+    "refuses": (answer(b"{}", "503 Service Unavailable"), "503"),
+    "keeps no such events": (answer(b"{}", "410 Gone"), "410"),
+    "hangs up": (b"", "Remote"),
+    "is cut off in its head": (b"HTTP/1.1 200", "JSON"),
+    "is cut off in its body": (answer(ONE, length=len(ONE) + 1), "Incomplete"),
+    "speaks no HTTP": (b"220 ready\r\n\r\n", "BadStatusLine"),
+    "answers no JSON": (answer(b"<html>"), "JSON"),
+    "answers no events": (answer(b'{"status": "live"}'), "list"),
+    "says nothing": (None, "timed out"),
+}
+
+
+@contextmanager
+def answering(*answers: bytes | None):
+    """Something at a port that answers one connection after the other, with None not at all."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer_all() -> None:
+            for text in answers:
+                connection, _ = listener.accept()
+                with connection:
+                    asked = connection.recv(65536)
+                    assert asked.startswith(b"GET /feeds/ratings?lastEventId=0&limit=")
+                    if text is None:
+                        connection.recv(1)  # until the other one has had enough
+                    else:
+                        connection.sendall(text)
+
+        thread = threading.Thread(target=answer_all, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join(10)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def follower_of(tmp_path):
+    """Makes a follower of ratings at a URL, which tells a list whose trips they were."""
+    metadata = MetaData()
+    cursors = cursor_table(metadata)
+    engine = open_database(f"sqlite:///{tmp_path}/consumer.db", metadata)
+
+    def make(url: str, told: list[str]) -> Follower:
+        return Follower(url, "ratings", engine, cursors, lambda _tx, events: told.extend(it.subject for it in events))
+
+    return make
+
+
+@pytest.mark.parametrize("fault", AWAY)
+def test_a_feed_that_is_away_is_told_as_such(fault, follower_of):
+    text, words = AWAY[fault]
+    with answering(text) as url:
+        follower = follower_of(url, [])
+        follower.timeout_s = 0.2 if text is None else 10
+        with pytest.raises(FeedAway, match=words):
+            follower.step()
+
+
+def test_a_feed_that_nobody_listens_for_is_away(follower_of):
+    with socket.create_server(("127.0.0.1", 0)) as nobody:
+        url = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+    with pytest.raises(FeedAway, match="refused"):
+        follower_of(url, []).step()
+
+
+def test_following_goes_on_when_a_feed_that_was_away_is_back(follower_of, caplog):
+    stop, told = threading.Event(), []
+    with answering(b"", answer(ONE[:40]), answer(ONE)) as url:
+        follower = follower_of(url, told)
+        commit, follower.commit = follower.commit, lambda events: (commit(events), stop.set())
+        follower.follow(stop, wait_s=0)
+
+    assert told == ["a"]
+    assert [it.getMessage().partition(" (")[0] for it in caplog.records] == ["feed ratings is away"] * 2

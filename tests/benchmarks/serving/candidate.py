@@ -36,6 +36,7 @@ MODEL = Path(__file__).parents[3] / "model"
 TRIPS = 20_000  # trained on: the network's size does not depend on it
 WEEKS = timedelta(weeks=8)
 VERSIONS = ("bench-a", "bench-b", "bench-c")  # one graph under three names: three can take turns as champion
+COMMAND = (sys.executable, "-m", "serving")
 NOWHERE = "http://127.0.0.1:9"  # no feeds to follow: who serves is told by hand
 
 
@@ -113,7 +114,7 @@ def a_place(folder: Path, bundle: Path) -> tuple[Path, Manifest]:
 
 @contextmanager
 def serving(
-    var: Path, manifest: Manifest, cores: Cores, command: Sequence[str] = ("-m", "serving")
+    var: Path, manifest: Manifest, cores: Cores, command: Sequence[str | Path] = COMMAND
 ) -> Iterator[Candidate]:
     """`python -m serving` in `var`, once it has answered an estimate; on its first start there the first bundle is made
     champion. `command` starts it another way."""
@@ -132,7 +133,7 @@ def serving(
     first = "GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" if fresh else question
     log = var.parent / "serving.log"
     with (
-        started("serving", [sys.executable, *command], port, first, log, cores.server, kept | told) as server,
+        started("serving", command, port, first, log, cores.server, kept | told) as server,
         httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as client,
     ):
         found = Candidate(server, trip, server.answer, manifest, client)

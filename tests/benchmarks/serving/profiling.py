@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pstats
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,7 +43,7 @@ def measure(bench: Bench) -> Part:
     folder = bench.folder / "profile"
     var, manifest = a_place(folder, bench.bundle)
     asked = questions.estimates(questions.trips(manifest, questions.VARIANTS))
-    command = ("-m", "tests.benchmarks.serving.profiled", str(folder))
+    command = (sys.executable, "-m", "tests.benchmarks.serving.profiled", str(folder))
     with serving(var, manifest, bench.cores, command) as found:
         heard = bench.generator.send(closed(found.port, asked, CONNECTIONS, bench.plan.profile_s))
     rows = {file.stem: read(file) for file in sorted(folder.glob("*.prof"))}

@@ -1,4 +1,4 @@
-"""How soon serving answers after its start, what memory a worker takes, and what its environment has installed."""
+"""What serving's own environment has installed, how soon serving answers in it after its start, and its memory."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ OURS = {"tandem-couriers"}  # not counted: it is what is being served
 
 
 def measure(bench: Bench) -> Part:
-    """Starts with two bundles loaded, each on the state that the one before left."""
+    """Starts in serving's own environment, with two bundles loaded, each on the state that the one before left."""
     starts_s, fresh_mb, worked_mb = [], [], []
     with steps(bench.console, "size", bench.plan.starts + 2) as step:
+        step("environment")
+        python = environment(bench.folder / "environment")
+        packages = {name: weight for name, weight in environments.packages(python).items() if name not in OURS}
+        command = (python, "-P", "-m", "serving")  # as installed there, not from the folder that we happen to be in
         var, manifest = a_place(bench.folder / "size", bench.bundle)
         asked = questions.estimates(questions.trips(manifest, questions.VARIANTS))
         step("two bundles")
-        with serving(var, manifest, bench.cores) as first:
+        with serving(var, manifest, bench.cores, command) as first:
             first.control("challenge", VERSIONS[1])
         for number in range(bench.plan.starts):
             step(f"start {number + 1}")
-            with serving(var, manifest, bench.cores) as found:
+            with serving(var, manifest, bench.cores, command) as found:
                 starts_s.append(found.server.first_answer_s)
                 fresh_mb.append(found.server.memory_mb())
                 bench.generator.send(bench.closed(found.port, asked, 64))
                 worked_mb.append(found.server.memory_mb())
-        step("environment")
-        packages = environment(bench.folder / "environment")
     installed_mb = sum(packages.values()) / 1e6
     starts = Spread.of(starts_s)
 
@@ -55,10 +57,9 @@ def measure(bench: Bench) -> Part:
     return part
 
 
-def environment(folder: Path) -> dict[str, int]:
-    """An environment that holds only serving's extra, in the lock file's versions: bytes by package, ours left out.
+def environment(folder: Path) -> Path:
+    """The Python of an environment that holds only serving's extra, in the lock file's versions.
 
     Raises `environments.NotInstalled`.
     """
-    python = environments.made(folder, "-c", str(ROOT / "requirements.lock"), f"{ROOT}[serving]")
-    return {name: weight for name, weight in environments.packages(python).items() if name not in OURS}
+    return environments.made(folder, "-c", str(ROOT / "requirements.lock"), f"{ROOT}[serving]")
