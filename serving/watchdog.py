@@ -44,39 +44,34 @@ def within(limit_s: float, work: Callable[[], T]) -> T:
     return told.result()
 
 
-class Watchdog:
-    """Runs a graph under a time limit. A run that takes longer is ended by onnxruntime, which asks before each node,
-    those inside loops included, whether it shall go on; so no thread stays behind.
+class Watch:
+    """The runs under way, and the thread that looks through them for those that have taken too long.
 
-    What a run pays is an entry in a dictionary. The thread that looks through it comes with a run and ends by itself
-    when it has seen none for a while.
+    What a run pays is an entry in a dictionary. The thread comes with a run and ends by itself when it has seen none
+    for a while.
     """
 
-    def __init__(self, session: ort.InferenceSession, look_s: float = LOOK_S, quiet_s: float = QUIET_S) -> None:
-        self.session, self.look_s, self.quiet_s = session, look_s, quiet_s
-        self._until: dict[ort.RunOptions, float] = {}  # the runs under way, each with its end on time.monotonic()
+    def __init__(self, look_s: float = LOOK_S, quiet_s: float = QUIET_S) -> None:
+        self.look_s, self.quiet_s = look_s, quiet_s
+        self._until: dict[ort.RunOptions, float] = {}  # each run's end on time.monotonic()
         self._watched = False
         self._lock = Lock()
 
-    def run(self, feed: dict[str, np.ndarray[Any, Any]], limit_s: float) -> np.ndarray[Any, Any]:
-        """The graph's output, for inputs by name. Raises `TooSlow`, or what onnxruntime raises; any thread may call."""
+    def begin(self, limit_s: float) -> ort.RunOptions:
+        """Watch a run with these options from now on; `end` it."""
         options = ort.RunOptions()
         with self._lock:
             self._until[options] = time.monotonic() + limit_s
             unwatched, self._watched = not self._watched, True
         if unwatched:
-            Thread(target=self._watch, name="watchdog", daemon=True).start()
-        try:
-            answer: np.ndarray[Any, Any] = self.session.run([OUTPUT], feed, options)[0]
-        except Exception as error:
-            if options.terminate:
-                raise TooSlow(limit_s) from error
-            raise
-        finally:
-            del self._until[options]
-        return answer
+            Thread(target=self._look, name="watchdog", daemon=True).start()
+        return options
 
-    def _watch(self) -> None:
+    def end(self, options: ort.RunOptions) -> None:
+        """The run is over."""
+        del self._until[options]
+
+    def _look(self) -> None:
         quiet_since = time.monotonic()
         while True:
             time.sleep(self.look_s)
@@ -91,3 +86,27 @@ class Watchdog:
                     self._watched = bool(self._until)
                     if not self._watched:
                         return
+
+
+WATCH = Watch()  # one for all graphs: threads of their own would wake as often, and keep them in memory meanwhile
+
+
+class Watchdog:
+    """Runs a graph under a time limit. A run that takes longer is ended by onnxruntime, which asks before each node,
+    those inside loops included, whether it shall go on; so no thread stays behind."""
+
+    def __init__(self, session: ort.InferenceSession, watch: Watch = WATCH) -> None:
+        self.session, self.watch = session, watch
+
+    def run(self, feed: dict[str, np.ndarray[Any, Any]], limit_s: float) -> np.ndarray[Any, Any]:
+        """The graph's output, for inputs by name. Raises `TooSlow`, or what onnxruntime raises; any thread may call."""
+        options = self.watch.begin(limit_s)
+        try:
+            answer: np.ndarray[Any, Any] = self.session.run([OUTPUT], feed, options)[0]
+        except Exception as error:
+            if options.terminate:
+                raise TooSlow(limit_s) from error
+            raise
+        finally:
+            self.watch.end(options)
+        return answer

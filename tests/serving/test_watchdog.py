@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
 
 from contracts.trips import MODEL_INPUTS
 from serving.bundles import load
-from serving.watchdog import QUIET_S, TooSlow, Watchdog, within
+from serving.watchdog import QUIET_S, TooSlow, Watch, Watchdog, within
 from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle
 
 SLACK_S = 1.0  # what a busy machine may add
@@ -71,6 +72,16 @@ def test_the_watching_thread_ends_when_all_is_quiet_and_comes_back(bundle):
         within(5, lambda: bundle.minutes(HANGING, limit_s=0.1))
 
 
+def test_a_bundle_is_gone_as_soon_as_nobody_uses_it_and_one_thread_watches_all(tmp_path):
+    bundles = [load(tmp_path, make_bundle(tmp_path, version).name, None) for version in "12"]
+    for bundle in bundles:
+        bundle.minutes([a_trip()])
+    graphs = [weakref.ref(bundle.graph.session) for bundle in bundles]
+    del bundle, bundles
+    until(lambda: not any(graph() for graph in graphs), "the graphs are gone")
+    assert len(watchdogs()) == 1
+
+
 class Endless:
     """A graph that does nothing but wait to be stopped."""
 
@@ -82,12 +93,12 @@ class Endless:
 
 
 def test_a_run_that_comes_just_as_the_watching_thread_would_end_keeps_it():
-    watchdog, late = Watchdog(Endless(), look_s=0.001, quiet_s=0.01), Endless()
+    watch, late = Watch(look_s=0.001, quiet_s=0.01), Endless()
     with pytest.raises(TooSlow):
-        watchdog.run({}, 0.001)
-    with watchdog._lock:
+        Watchdog(Endless(), watch).run({}, 0.001)
+    with watch._lock:
         time.sleep(0.1)  # by now the thread has seen enough quiet, and waits for the lock to end
-        watchdog._until[late] = time.monotonic()
+        watch._until[late] = time.monotonic()
     until(lambda: late.terminate, "the late run is stopped")
 
 
