@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -14,6 +16,7 @@ import onnxruntime as ort  # type: ignore[import-untyped]
 from contracts.bundle import OUTPUT
 from contracts.problems import TandemError
 
+GIVES_WAY = 10  # steps of niceness: about a tenth of a processor that others want, too
 LOOK_S = 0.01  # by how much a run may exceed its limit
 QUIET_S = 1.0  # after which a watchdog has nothing left to watch
 T = TypeVar("T")
@@ -28,11 +31,14 @@ class TooSlow(TandemError):
 
 def within(limit_s: float, work: Callable[[], T]) -> T:
     """What `work` answers or raises, done in a thread of its own. Raises `TooSlow` after `limit_s`; the thread, a
-    daemon, is then left to itself."""
+    daemon, is then left to itself. On Linux it gives way to threads that answer requests: to load a graph computes for
+    milliseconds, which on a busy processor they would wait for."""
     told: Future[T] = Future()
 
     def tell() -> None:
         try:
+            if sys.platform == "linux":  # elsewhere it would be the whole process
+                os.nice(GIVES_WAY)
             told.set_result(work())
         except BaseException as error:  # whatever it is, it is for who waits
             told.set_exception(error)

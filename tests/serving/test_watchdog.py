@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 import weakref
@@ -11,7 +13,7 @@ import pytest
 
 from contracts.trips import MODEL_INPUTS
 from serving.bundles import load
-from serving.watchdog import QUIET_S, TooSlow, Watch, Watchdog, within
+from serving.watchdog import GIVES_WAY, QUIET_S, TooSlow, Watch, Watchdog, within
 from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle
 
 SLACK_S = 1.0  # what a busy machine may add
@@ -106,6 +108,13 @@ def test_what_the_graph_raises_in_time_is_its_own(bundle):
     feed = {item.name: np.zeros(2, item.dtype) for item in MODEL_INPUTS if item.name != "vehicle"}
     with pytest.raises(ValueError, match="vehicle"):
         bundle.graph.run(feed, 5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there threads differ in niceness")
+def test_what_is_done_within_a_limit_gives_way_to_who_answers():
+    ours = os.nice(0)
+    assert within(5, lambda: os.nice(0)) == min(ours + GIVES_WAY, 19)
+    assert os.nice(0) == ours
 
 
 def test_within_answers_raises_or_gives_up():
