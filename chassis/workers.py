@@ -21,7 +21,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from chassis.http import Limits
-from chassis.service import listening_socket, server_config
+from chassis.service import listening_socket, server_config, settle
 from contracts.problems import TandemError
 
 
@@ -70,7 +70,9 @@ def app_of_worker(factory: Callable[[], FastAPI], name: str) -> FastAPI:
     """A worker's app. One that can't be made ends the worker with the status by which uvicorn knows not to go on."""
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     try:
-        return factory()
+        app = factory()
+        settle()
+        return app
     except TandemError as error:
         logging.getLogger(name).error("%s", error)
     except Exception:
