@@ -95,13 +95,14 @@ class FeedStore:
             if known is None:
                 tx.execute(insert(self.heads).values(feed=feed, last_id=0, kept_from=1))
         # Built once: building a statement anew costs several times what running it does.
-        taken = {"last_id": self.heads.c.last_id + bindparam("count")}
-        self._take = update(self.heads).where(self.heads.c.feed == feed).values(taken).returning(self.heads.c.last_id)
+        last_id, mine = self.heads.c.last_id, update(self.heads).where(self.heads.c.feed == feed)
+        self._take = mine.values(last_id=last_id + bindparam("count")).returning(last_id)
         self._add = insert(self.events)
 
-    def lock(self, tx: Connection) -> None:
-        """Keep everybody else from appending until the caller's transaction ends."""
-        tx.execute(update(self.heads).where(self.heads.c.feed == self.feed).values(last_id=self.heads.c.last_id))
+    def lock(self, tx: Connection) -> int:
+        """Keep everybody else from appending until the caller's transaction ends; answers the newest event's id."""
+        last: int = tx.execute(self._take, {"count": 0}).scalar_one()
+        return last
 
     def append(self, tx: Connection, drafts: Sequence[Draft]) -> list[int]:
         """Append events inside the caller's transaction, so that they commit with what they tell of. Answers ids."""

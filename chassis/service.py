@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 
 from chassis.direct import Direct, connection
 from chassis.http import Limits
-from chassis.life import Life, Work, spare_the_collector
+from chassis.life import Life, Work, settle
 from chassis.problems import ProblemError, documented, translate_errors
 from contracts.problems import TandemError
 
@@ -143,7 +143,7 @@ def listen(app: FastAPI, bind: str, port: int, name: str, limits: Limits | None 
     """Serve an app in this process until it is told to end. `chassis.workers.share` does it in several."""
     limits = limits or Limits()
     sock = listening_socket(bind, port, name, limits)
-    spare_the_collector()
+    settle()
     with suppress(KeyboardInterrupt):  # uvicorn has drained by then and raises it anew for its caller
         uvicorn.Server(server_config(app, limits)).run(sockets=[sock])
     life: Life = app.state.life

@@ -21,7 +21,7 @@ from uvicorn.config import STARTUP_FAILURE
 from uvicorn.supervisors import Multiprocess
 
 from chassis.http import Limits
-from chassis.life import spare_the_collector
+from chassis.life import settle
 from chassis.service import listening_socket, server_config
 from contracts.problems import TandemError
 
@@ -72,13 +72,12 @@ def app_of_worker(factory: Callable[[], FastAPI], name: str) -> FastAPI:
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     try:
         app = factory()
+        settle()
+        return app
     except TandemError as error:
         logging.getLogger(name).error("%s", error)
     except Exception:
         logging.getLogger(name).exception("the app cannot be made")
-    else:
-        spare_the_collector()
-        return app
     sys.exit(STARTUP_FAILURE)
 
 

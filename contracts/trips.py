@@ -12,6 +12,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo
 
@@ -254,6 +255,7 @@ def model_inputs(trips: Sequence[TripRequest], zone: ZoneInfo) -> dict[str, list
     }
 
 
+@cache  # it takes most of a millisecond, and every look at a bundle asks for it
 def fingerprint() -> str:
     """Digest of all that a model and its server must agree on: inputs, their units and ranges, levels and label.
 

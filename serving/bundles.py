@@ -28,7 +28,7 @@ from contracts.bundle import (
 from contracts.estimates import Explanation, Quantiles
 from contracts.trips import LEVELS, LONGEST_MIN, MODEL_INPUTS, VEHICLES, TripRequest, fingerprint, model_inputs
 from serving.explanation import Inputs, coalitions, explanations
-from serving.watchdog import TooSlow, Watchdog, within
+from serving.watchdog import TooSlow, Watch, Watchdog, within
 
 Stage = Literal["event", "store", "seal", "graph", "signature", "golden"]
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -80,11 +80,8 @@ class Batch:
     def _of(self, zone: ZoneInfo) -> tuple[Columns, Inputs]:
         made = self._made.get(zone)
         if made is None:
-            columns, inputs = model_inputs(self.trips, zone), {}
-            for (
-                dtype,
-                names,
-            ) in INPUTS.items():  # an array of all that are alike: each array costs more than its numbers
+            columns, inputs = model_inputs(self.trips, zone), Inputs()
+            for dtype, names in INPUTS.items():  # an array costs more than the numbers in it
                 rows = np.array([columns[name] for name in names], dtype=dtype)
                 inputs |= dict(zip(names, rows, strict=True))
             made = self._made[zone] = columns, inputs
@@ -92,11 +89,12 @@ class Batch:
 
 
 class LoadedBundle:
-    """A verified bundle with its graph in memory; it never changes. `seal` is the digest of its checksums."""
+    """A verified bundle with its graph in memory; it never changes. `seal` is the digest of its checksums, `watch`
+    keeps the time of its runs."""
 
-    def __init__(self, manifest: Manifest, seal: str, session: ort.InferenceSession) -> None:
+    def __init__(self, manifest: Manifest, seal: str, session: ort.InferenceSession, watch: Watch) -> None:
         self.manifest, self.version, self.seal = manifest, manifest.version, seal
-        self.zone, self.graph, self.scope = ZoneInfo(manifest.time_zone), Watchdog(session), manifest.scope
+        self.zone, self.graph, self.scope = ZoneInfo(manifest.time_zone), Watchdog(session, watch), manifest.scope
         self._zones = frozenset(self.scope.zones)
         self._vehicles = frozenset(VEHICLES.index(vehicle) for vehicle in self.scope.vehicles)
         self._hours = frozenset(range(7 * 24) if self.scope.hours is None else self.scope.hours)
@@ -164,7 +162,7 @@ def _sound(p10: float, p50: float, p90: float) -> Said:
     return Said("estimated", (p10, p50, p90))
 
 
-def load(root: Path, version: str, seal: str | None, limit_s: float = LONGEST_RUN_S) -> LoadedBundle:
+def load(root: Path, version: str, seal: str | None, watch: Watch, limit_s: float = LONGEST_RUN_S) -> LoadedBundle:
     """Verify, load and warm a bundle; `seal` is the digest of its checksums where the caller knows it.
 
     Raises `BundleRefused`, saying which check it failed and how; a graph that takes longer than `limit_s` to load, or
@@ -177,7 +175,7 @@ def load(root: Path, version: str, seal: str | None, limit_s: float = LONGEST_RU
         manifest, sealed = verify(folder, seal), digest(folder / CHECKSUMS)
     with checking("graph", version):
         session = within(limit_s, partial(_session, folder / "model.onnx"))
-        bundle = LoadedBundle(manifest, sealed, session)
+        bundle = LoadedBundle(manifest, sealed, session, watch)
     with checking("signature", version):
         _check_signature(session)
     with checking("golden", version):

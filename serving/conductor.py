@@ -27,6 +27,7 @@ from serving.bundles import BundleRefused, LoadedBundle, load
 from serving.metrics import Metrics
 from serving.rollout import NotApplicable, Role, apply, command_of, fold, versions, without
 from serving.store import Store
+from serving.watchdog import Watch
 
 log = logging.getLogger(__name__)
 LOOK_AT_OTHERS_S = 0.25
@@ -55,8 +56,9 @@ class Conductor:
     """Keeps the rollout, as told by its feed, and the fleet that requests use.
 
     Every worker has a conductor, and none leads. A change runs inside `changing()`: load first (slow, no lock on the
-    database), then, under the feed's lock, read what other workers have told since and append to it, then, once that
-    has committed, put the new fleet in force by one assignment.
+    database), then, under the feed's lock, read what other workers have told since, if anything, and append to it,
+    then, once that has committed, put the new fleet in force by one assignment. On SQLite no estimate can be recorded
+    under that lock, so that what it is held for must be short.
     """
 
     store: FeedStore
@@ -66,6 +68,7 @@ class Conductor:
     metrics: Metrics
     fleet: Fleet = field(default_factory=Fleet)
     behind: str | None = None  # why this worker can't serve what the rollout says
+    _watch: Watch = field(default_factory=Watch)
     _lock: RLock = field(default_factory=RLock)
     _log: list[Wire] = field(default_factory=list)  # ids are dense and nothing is trimmed: its length is the last id
     _new: list[Wire] = field(default_factory=list)  # said in the transaction under way
@@ -75,7 +78,7 @@ class Conductor:
         """Rebuild the rollout from its log and load its bundles. Raises `StoreAway`."""
         self._read_on()
         serving = versions(fold(self._log)).values()
-        with self.changing({version: self._seal(version) for version in serving}) as tx:
+        with self.changing(dict.fromkeys(serving)) as tx:
             before = fold(self._log)
             refused = {version: it for version, it in self._loaded.items() if isinstance(it, BundleRefused)}
             if away := [it for it in refused.values() if it.stage == "store"]:
@@ -88,17 +91,21 @@ class Conductor:
 
     @contextmanager
     def changing(self, wanted: Mapping[str, str | None]) -> Iterator[Connection]:
-        """One change of the rollout, with the bundles it wants loaded, by version and seal. What it said is in force
-        after it, or forgotten if it raises."""
+        """One change of the rollout, with the bundles it wants loaded, by version and, where it is known, seal. What
+        it said is in force after it, or forgotten if it raises."""
         with self._lock:
             for version, seal in wanted.items():
                 self._load(version, seal)
             self._new = []
             with self.store.engine.begin() as tx:
-                self.store.lock(tx)
-                self._read_on()
+                if self.store.lock(tx) > len(self._log):
+                    self._read_on()
                 yield tx
             self._log += self._new
+            for told in self._new:
+                if isinstance(told, RolloutChanged):
+                    before, after = versions(told.before), versions(told.after)
+                    log.info("rollout: %s -> %s (%s: %s)", before, after, told.cause, told.reason)
             self._put_in_force()
 
     def watch(self, stop: Flag) -> None:
@@ -136,7 +143,7 @@ class Conductor:
     def command(self, command: RolloutCommand) -> Fleet:
         """Do what a person asks. Raises `NotApplicable` or `BundleRefused`."""
         version, found = command.version or "", None
-        wanted = {version: self._seal(version)} if command.action == "challenge" and version else {}
+        wanted = {version: None} if command.action == "challenge" and version else {}
         with self.changing(wanted) as tx:
             if wanted and isinstance(found := self._loaded[version], BundleRefused):
                 self._reject(tx, version, found)
@@ -172,13 +179,12 @@ class Conductor:
     def _apply(self, tx: Connection, command: RolloutCommand, cause: str) -> None:
         after = apply(fold(self._log + self._new), command)
         bundle = self._loaded.get(command.version or "")
-        if isinstance(bundle, LoadedBundle) and self._seal(bundle.version) is None:
+        if isinstance(bundle, LoadedBundle) and self._seal(tx, bundle.version) is None:
             tx.execute(insert(self.seals).values(version=bundle.version, seal=bundle.seal))
         self._change(tx, after, cause, command.reason)
 
     def _change(self, tx: Connection, after: Rollout, cause: str, reason: str) -> None:
         before = fold(self._log + self._new)
-        log.info("rollout: %s -> %s (%s: %s)", versions(before), versions(after), cause, reason)
         told = RolloutChanged(before=before, after=after, cause=cause, reason=reason, at=self.clock.now())
         self._tell(tx, Draft("rollout.changed", told.at, after.champion or "none", told))
 
@@ -194,19 +200,21 @@ class Conductor:
         self.store.append(tx, [draft])
         self._new.append(draft.data)
 
-    def _load(self, version: str, seal: str | None) -> LoadedBundle | BundleRefused:
+    def _load(self, version: str, seal: str | None = None) -> LoadedBundle | BundleRefused:
         found = self._loaded.get(version)
         if not isinstance(found, LoadedBundle):
+            if seal is None:
+                with reading(self.store.engine) as tx:
+                    seal = self._seal(tx, version)
             try:
-                found = load(self.bundles.fetch(version), version, seal)
+                found = load(self.bundles.fetch(version), version, seal, self._watch)
             except BundleRefused as refused:
                 found = refused
             self._loaded[version] = found
         return found
 
-    def _seal(self, version: str) -> str | None:
-        with reading(self.store.engine) as tx:
-            return tx.execute(select(self.seals.c.seal).where(self.seals.c.version == version)).scalar()
+    def _seal(self, tx: Connection, version: str) -> str | None:
+        return tx.execute(select(self.seals.c.seal).where(self.seals.c.version == version)).scalar()
 
     def _changes(self) -> list[RolloutChanged]:
         return [told for told in self._log + self._new if isinstance(told, RolloutChanged)]
@@ -220,7 +228,7 @@ class Conductor:
         """Serve what the log says, or go on with what serves now and say why."""
         rollout = fold(self._log)
         roles = versions(rollout)
-        self._loaded = {version: self._load(version, self._seal(version)) for version in roles.values()}
+        self._loaded = {version: self._load(version) for version in roles.values()}
         bundles = {role: it for role, version in roles.items() if isinstance(it := self._loaded[version], LoadedBundle)}
         missing = [str(it) for it in self._loaded.values() if isinstance(it, BundleRefused)]
         self.behind = f"this worker can't load what others serve: {'; '.join(missing)}" if missing else None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
@@ -14,6 +16,7 @@ import onnxruntime as ort  # type: ignore[import-untyped]
 from contracts.bundle import OUTPUT
 from contracts.problems import TandemError
 
+GIVES_WAY = 10  # steps of niceness: about a tenth of a processor that others want, too
 LOOK_S = 0.01  # by how much a run may exceed its limit
 QUIET_S = 1.0  # after which a watchdog has nothing left to watch
 T = TypeVar("T")
@@ -28,11 +31,14 @@ class TooSlow(TandemError):
 
 def within(limit_s: float, work: Callable[[], T]) -> T:
     """What `work` answers or raises, done in a thread of its own. Raises `TooSlow` after `limit_s`; the thread, a
-    daemon, is then left to itself."""
+    daemon, is then left to itself. On Linux it gives way to threads that answer requests: to load a graph computes for
+    milliseconds, which on a busy processor they would wait for."""
     told: Future[T] = Future()
 
     def tell() -> None:
         try:
+            if sys.platform == "linux":  # elsewhere it would be the whole process
+                os.nice(GIVES_WAY)
             told.set_result(work())
         except BaseException as error:  # whatever it is, it is for who waits
             told.set_exception(error)
@@ -44,39 +50,34 @@ def within(limit_s: float, work: Callable[[], T]) -> T:
     return told.result()
 
 
-class Watchdog:
-    """Runs a graph under a time limit. A run that takes longer is ended by onnxruntime, which asks before each node,
-    those inside loops included, whether it shall go on; so no thread stays behind.
+class Watch:
+    """The runs under way of all graphs, and the thread that looks through them for those that have taken too long.
 
-    What a run pays is an entry in a dictionary. The thread that looks through it comes with a run and ends by itself
-    when it has seen none for a while.
+    What a run pays is an entry in a dictionary. The thread comes with a run and ends by itself when it has seen none
+    for a while. With a thread for each graph they would wake as often, and keep graphs in memory meanwhile.
     """
 
-    def __init__(self, session: ort.InferenceSession, look_s: float = LOOK_S, quiet_s: float = QUIET_S) -> None:
-        self.session, self.look_s, self.quiet_s = session, look_s, quiet_s
-        self._until: dict[ort.RunOptions, float] = {}  # the runs under way, each with its end on time.monotonic()
+    def __init__(self, look_s: float = LOOK_S, quiet_s: float = QUIET_S) -> None:
+        self.look_s, self.quiet_s = look_s, quiet_s
+        self._until: dict[ort.RunOptions, float] = {}  # each run's end on time.monotonic()
         self._watched = False
         self._lock = Lock()
 
-    def run(self, feed: dict[str, np.ndarray[Any, Any]], limit_s: float) -> np.ndarray[Any, Any]:
-        """The graph's output, for inputs by name. Raises `TooSlow`, or what onnxruntime raises; any thread may call."""
+    def begin(self, limit_s: float) -> ort.RunOptions:
+        """Watch a run with these options from now on; `end` it."""
         options = ort.RunOptions()
         with self._lock:
             self._until[options] = time.monotonic() + limit_s
             unwatched, self._watched = not self._watched, True
         if unwatched:
-            Thread(target=self._watch, name="watchdog", daemon=True).start()
-        try:
-            answer: np.ndarray[Any, Any] = self.session.run([OUTPUT], feed, options)[0]
-        except Exception as error:
-            if options.terminate:
-                raise TooSlow(limit_s) from error
-            raise
-        finally:
-            del self._until[options]
-        return answer
+            Thread(target=self._look, name="watchdog", daemon=True).start()
+        return options
 
-    def _watch(self) -> None:
+    def end(self, options: ort.RunOptions) -> None:
+        """The run is over."""
+        del self._until[options]
+
+    def _look(self) -> None:
         quiet_since = time.monotonic()
         while True:
             time.sleep(self.look_s)
@@ -91,3 +92,24 @@ class Watchdog:
                     self._watched = bool(self._until)
                     if not self._watched:
                         return
+
+
+class Watchdog:
+    """Runs a graph under a time limit. A run that takes longer is ended by onnxruntime, which asks before each node,
+    those inside loops included, whether it shall go on; so no thread stays behind."""
+
+    def __init__(self, session: ort.InferenceSession, watch: Watch) -> None:
+        self.session, self.watch = session, watch
+
+    def run(self, feed: dict[str, np.ndarray[Any, Any]], limit_s: float) -> np.ndarray[Any, Any]:
+        """The graph's output, for inputs by name. Raises `TooSlow`, or what onnxruntime raises; any thread may call."""
+        options = self.watch.begin(limit_s)
+        try:
+            answer: np.ndarray[Any, Any] = self.session.run([OUTPUT], feed, options)[0]
+        except Exception as error:
+            if options.terminate:
+                raise TooSlow(limit_s) from error
+            raise
+        finally:
+            self.watch.end(options)
+        return answer

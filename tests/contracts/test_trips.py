@@ -115,9 +115,11 @@ def test_the_fingerprint_notices_a_changed_unit(monkeypatch: pytest.MonkeyPatch)
     column = columns(TripRequest)["distance_km"]
     try:
         object.__setattr__(column, "unit", "mi")
+        fingerprint.cache_clear()
         assert fingerprint() != before
     finally:
         object.__setattr__(column, "unit", "km")
+        fingerprint.cache_clear()
     assert fingerprint() == before
 
 

@@ -17,18 +17,19 @@ from contracts.bundle import CHECKSUMS, digest, write_checksums
 from contracts.estimates import Quantiles
 from contracts.trips import VEHICLES
 from serving.bundles import Batch, BundleRefused, LoadedBundle, _sound, load
+from serving.watchdog import Watch
 from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle, quantiles_of
 
 
 def refused(root, version="1", checksums=None) -> BundleRefused:
     with pytest.raises(BundleRefused) as caught:
-        load(root, version, checksums)
+        load(root, version, checksums, Watch())
     return caught.value
 
 
 def test_a_sound_bundle_answers_as_its_golden_trips_say(tmp_path):
     folder = make_bundle(tmp_path, "1", minutes_per_km=3.0)
-    bundle = load(tmp_path, "1", digest(folder / CHECKSUMS))
+    bundle = load(tmp_path, "1", digest(folder / CHECKSUMS), Watch())
 
     said = bundle.answer(Batch([a_trip("a", distance_km=2.0), a_trip("b", distance_km=7.5)]))
 
@@ -41,7 +42,7 @@ def test_a_sound_bundle_answers_as_its_golden_trips_say(tmp_path):
 
 def test_a_graph_that_hangs_is_stopped_and_answers_the_next_trip(tmp_path):
     make_bundle(tmp_path, "1", misbehaves="hangs")
-    bundle = load(tmp_path, "1", None)
+    bundle = load(tmp_path, "1", None, Watch())
 
     (said,) = bundle.answer(Batch([a_trip(distance_km=SOUND_UP_TO_KM + 1)]), limit_s=0.1)
 
@@ -51,7 +52,7 @@ def test_a_graph_that_hangs_is_stopped_and_answers_the_next_trip(tmp_path):
 
 def test_missing_values_reach_the_graph_as_nan_and_the_minute_of_week_on_the_citys_clock(tmp_path):
     make_bundle(tmp_path, "1")
-    bundle = load(tmp_path, "1", None)
+    bundle = load(tmp_path, "1", None, Watch())
     fed = {}
 
     class Session:
@@ -59,7 +60,7 @@ def test_missing_values_reach_the_graph_as_nan_and_the_minute_of_week_on_the_cit
             fed.update(feed)
             return [np.ones((1, 3), np.float32)]
 
-    bundle = LoadedBundle(bundle.manifest, bundle.seal, Session())
+    bundle = LoadedBundle(bundle.manifest, bundle.seal, Session(), Watch())
     bundle.minutes(Batch([a_trip(requested_at="2026-06-01T07:00:00Z", rain_mm_h=1.5)]))
 
     assert fed["minute_of_week"].tolist() == [9 * 60]
@@ -69,7 +70,7 @@ def test_missing_values_reach_the_graph_as_nan_and_the_minute_of_week_on_the_cit
 
 def test_out_of_scope_trips_never_reach_the_graph_and_leave_the_others_in_place(tmp_path):
     make_bundle(tmp_path, "1")
-    bundle = load(tmp_path, "1", None)
+    bundle = load(tmp_path, "1", None, Watch())
 
     said = bundle.answer(
         Batch([a_trip("far", pickup_zone=900, distance_km=9.0), a_trip("near"), a_trip("long", distance_km=150)])
@@ -85,7 +86,7 @@ def test_out_of_scope_trips_never_reach_the_graph_and_leave_the_others_in_place(
 @pytest.mark.parametrize(("fault", "says"), [("nan", "nan"), ("crossing", "cross"), ("throws", "InvalidArgument")])
 def test_an_unsound_answer_is_a_reason_and_never_quantiles(tmp_path, fault, says):
     make_bundle(tmp_path, "1", misbehaves=fault)
-    bundle = load(tmp_path, "1", None)
+    bundle = load(tmp_path, "1", None, Watch())
 
     assert bundle.answer(Batch([a_trip(distance_km=SOUND_UP_TO_KM - 1)]))[0].status == "estimated"
     (said,) = bundle.answer(Batch([a_trip(distance_km=SOUND_UP_TO_KM + 1)]))
@@ -196,9 +197,9 @@ def scoped(tmp_path_factory) -> LoadedBundle:
     """A bundle that knows some zones, vehicles and hours."""
     folder = tmp_path_factory.mktemp("bundles")
     make_bundle(folder, "1", zones=range(1, 40), hours=[*range(12, 160)])
-    made = load(folder, "1", None)
+    made = load(folder, "1", None, Watch())
     scope = made.scope.model_copy(update={"vehicles": ["bike", "van"], "min_distance_km": 0.1})
-    return LoadedBundle(made.manifest.model_copy(update={"scope": scope}), made.seal, made.graph.session)
+    return LoadedBundle(made.manifest.model_copy(update={"scope": scope}), made.seal, made.graph.session, Watch())
 
 
 @given(some.lists(SCOPED, min_size=1, max_size=5))

@@ -14,6 +14,7 @@ from contracts.estimates import MOST_EXPLAINED, REASON_GROUPS, Estimate, Explana
 from contracts.trips import MODEL_INPUTS, VEHICLES
 from serving.bundles import Batch, LoadedBundle, Unexplained, load
 from serving.explanation import COALITIONS, WEIGHTS, members, weights
+from serving.watchdog import Watch
 from tests.bundles import SOUND_UP_TO_KM, TYPICAL, a_trip, make_bundle
 from tests.serving.conftest import a_champion, a_place
 
@@ -53,7 +54,7 @@ def p50s(bundle: LoadedBundle, trips) -> list[float]:
 def bundle(tmp_path_factory) -> LoadedBundle:
     root = tmp_path_factory.mktemp("bundles")
     make_bundle(root, "1", heeds_conditions=True)
-    return load(root, "1", None)
+    return load(root, "1", None, Watch())
 
 
 def test_every_model_input_is_in_exactly_one_group():
@@ -145,7 +146,7 @@ def test_trips_explained_together_and_alone_are_explained_alike(bundle):
 def test_a_graph_that_fails_on_a_mixture_is_named(tmp_path, fault):
     make_bundle(tmp_path, "1", misbehaves=fault, typical=a_trip("typical", distance_km=SOUND_UP_TO_KM + 5))
     with pytest.raises(Unexplained, match="bundle 1 can't be explained"):
-        load(tmp_path, "1", None).explain([a_trip()])
+        load(tmp_path, "1", None, Watch()).explain([a_trip()])
 
 
 @pytest.fixture(scope="module")

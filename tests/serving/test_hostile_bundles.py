@@ -135,7 +135,7 @@ def test_a_hostile_bundle_is_refused_in_time_with_the_reason(tmp_path, made, sta
     made(tmp_path, "2")
     began = time.monotonic()
     with pytest.raises(BundleRefused) as caught:
-        load(tmp_path, "2", None, LIMIT_S)
+        load(tmp_path, "2", None, Watch(), LIMIT_S)
     assert (caught.value.stage, says in str(caught.value)) == (stage, True), str(caught.value)
     assert time.monotonic() - began < LIMIT_S + 2
 
@@ -144,7 +144,7 @@ def test_a_graph_that_never_ends_leaves_no_thread_behind(tmp_path):
     never_ends(tmp_path, "2")
     before = set(threads())
     with pytest.raises(BundleRefused):
-        load(tmp_path, "2", None, LIMIT_S)
+        load(tmp_path, "2", None, Watch(), LIMIT_S)
     patience = time.monotonic() + 5
     while left := [thread.name for thread in set(threads()) - before]:
         assert time.monotonic() < patience, f"{left} go on"

@@ -21,6 +21,7 @@ from serving.conductor import Fleet
 from serving.desk import EstimateDesk
 from serving.engine import Engine, Patience, Question
 from serving.metrics import Metrics
+from serving.watchdog import Watch
 from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle
 
 METRICS = Metrics(requirements.load())
@@ -96,7 +97,7 @@ class Serving:
         feed_tables(metadata)
         self.feed = FeedStore(open_database(f"sqlite:///{self.folder}/feed.db", metadata), "estimates", metadata)
         make_bundle(self.folder, "1", **self.how)
-        self.bundle = load(self.folder, "1", None)
+        self.bundle = load(self.folder, "1", None, Watch())
         self.fleet = Fleet(Rollout(champion="1"), {"champion": self.bundle})
         patience = [Patience(0.5, 1.0) for _ in range(2)]
         self.engine = Engine(self, FeedWriter(self.feed, 0.1), real_time(), METRICS, *patience)

@@ -23,6 +23,7 @@ from serving.bundles import load
 from serving.metrics import Metrics
 from serving.protocol_v2 import JSON_LENGTH, MOST_INSIDE, InferDesk
 from serving.tensors import WEEK_MIN, trips
+from serving.watchdog import Watch
 from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle
 from tests.serving.conftest import Service, a_champion, a_place
 
@@ -326,7 +327,7 @@ def test_an_unsound_answer_reaches_no_foreign_client(place, fault):
 
 def test_a_hanging_graph_costs_callers_its_limit_and_holds_nobody_else_up(tmp_path):
     make_bundle(tmp_path, "1", misbehaves="hangs")
-    bundle = load(tmp_path, "1", None)
+    bundle = load(tmp_path, "1", None, Watch())
     desk = InferDesk(Metrics(requirements.load()), longest_run_s=0.2)
     endless = json.dumps(body({"distance_km": [SOUND_UP_TO_KM + 1]})).encode()
 

@@ -19,6 +19,7 @@ from contracts.bundle import CHECKSUMS, FILES, digest
 from serving.bundles import LARGEST_FILE_BYTES, Batch, BundleRefused, load
 from serving.conductor import StoreAway
 from serving.store import Directory, NoStoreLibrary, Remote, open_store
+from serving.watchdog import Watch
 from tests.bundles import a_trip, make_bundle
 from tests.servers import free_port
 
@@ -119,7 +120,7 @@ def in_cache(store: Remote) -> list[str]:
 
 def test_a_bundle_comes_over_the_wire_and_serves(warehouse, store):
     folder = made(warehouse)
-    bundle = load(store.fetch("1"), "1", digest(folder / CHECKSUMS))
+    bundle = load(store.fetch("1"), "1", digest(folder / CHECKSUMS), Watch())
     assert bundle.answer(Batch([a_trip()]))[0].minutes[1] == pytest.approx(11, abs=0.001)
     assert in_cache(store) == ["1"]
 
@@ -144,14 +145,14 @@ def test_a_store_that_is_away_is_told_as_such_and_asked_again(warehouse, store):
     assert "tries again" in str(error)
     assert in_cache(store) == []
     warehouse.open()
-    assert load(store.fetch("1"), "1", None).version == "1"
+    assert load(store.fetch("1"), "1", None, Watch()).version == "1"
 
 
 def test_what_serves_is_loaded_without_the_store(warehouse, store):
     made(warehouse)
     store.fetch("1")
     warehouse.close()
-    assert load(store.fetch("1"), "1", None).version == "1"
+    assert load(store.fetch("1"), "1", None, Watch()).version == "1"
 
 
 def test_a_store_that_says_nothing_costs_its_limit_and_no_more(warehouse, tmp_path):
@@ -170,16 +171,16 @@ def test_half_an_upload_is_not_yet_there_and_then_it_is(warehouse, store):
     assert (error.stage, "golden.json" in str(error)) == ("store", True), str(error)
     assert in_cache(store) == []
     (warehouse.folder / "late").rename(folder / "golden.json")
-    assert load(store.fetch("1"), "1", None).version == "1"
+    assert load(store.fetch("1"), "1", None, Watch()).version == "1"
 
 
 def test_a_copy_that_went_bad_is_copied_anew(warehouse, store):
     made(warehouse)
     copy = store.fetch("1") / "1"
     (copy / "model.onnx").write_bytes(b"rot")
-    assert load(store.fetch("1"), "1", None).version == "1"
+    assert load(store.fetch("1"), "1", None, Watch()).version == "1"
     (copy / "card.md").unlink()
-    assert load(store.fetch("1"), "1", None).version == "1"
+    assert load(store.fetch("1"), "1", None, Watch()).version == "1"
 
 
 def test_a_file_that_was_cut_on_its_way_up_is_refused_by_its_checksum_and_taken_once_it_is_mended(warehouse, store):
@@ -187,9 +188,9 @@ def test_a_file_that_was_cut_on_its_way_up_is_refused_by_its_checksum_and_taken_
     whole = (folder / "model.onnx").read_bytes()
     (folder / "model.onnx").write_bytes(whole[:-1])
     with pytest.raises(BundleRefused, match=r"model\.onnx: checksum differs"):
-        load(store.fetch("1"), "1", None)
+        load(store.fetch("1"), "1", None, Watch())
     (folder / "model.onnx").write_bytes(whole)
-    assert load(store.fetch("1"), "1", None).version == "1"
+    assert load(store.fetch("1"), "1", None, Watch()).version == "1"
 
 
 @pytest.mark.parametrize("name", ["../outside", "/etc/hostname", "..", "", "a\\b", "more.bin", "model.onnx/../x"])
@@ -220,9 +221,11 @@ def test_two_workers_that_fetch_at_once_both_get_it_whole(warehouse, tmp_path):
     made(warehouse)
     stores = [Remote(warehouse.url, tmp_path / "cache") for _ in range(4)]
     found: list[str] = []
-    threads = [
-        threading.Thread(target=lambda it=it: found.append(load(it.fetch("1"), "1", None).version)) for it in stores
-    ]
+
+    def take(store: Remote) -> None:
+        found.append(load(store.fetch("1"), "1", None, Watch()).version)
+
+    threads = [threading.Thread(target=take, args=[store]) for store in stores]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -260,7 +263,7 @@ def test_a_service_lives_through_a_store_that_comes_and_goes(warehouse, place):
 def test_a_url_without_a_socket_works_as_well(tmp_path):
     make_bundle(tmp_path / "share", "1")
     store = open_store(f"file://{tmp_path}/share", tmp_path / "bundles", tmp_path / "cache")
-    assert load(store.fetch("1"), "1", None).version == "1"
+    assert load(store.fetch("1"), "1", None, Watch()).version == "1"
     assert store.fetch("1") == tmp_path / "cache"
 
 
@@ -268,7 +271,7 @@ def test_a_directory_is_used_in_place_and_told_when_it_is_away(tmp_path):
     make_bundle(tmp_path / "bundles", "1")
     store = open_store("", tmp_path / "bundles", tmp_path / "cache")
     assert store.fetch("1") == tmp_path / "bundles"
-    assert load(store.fetch("1"), "1", None).version == "1"
+    assert load(store.fetch("1"), "1", None, Watch()).version == "1"
     assert not (tmp_path / "cache").exists()
     shutil.rmtree(tmp_path / "bundles")
     error = refused(store)

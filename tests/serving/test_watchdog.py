@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
+import weakref
 
 import numpy as np
 import pytest
 
 from contracts.trips import MODEL_INPUTS
 from serving.bundles import Batch, load
-from serving.watchdog import QUIET_S, TooSlow, Watchdog, within
+from serving.watchdog import GIVES_WAY, QUIET_S, TooSlow, Watch, Watchdog, within
 from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle
 
 SLACK_S = 1.0  # what a busy machine may add
@@ -19,7 +22,7 @@ SLACK_S = 1.0  # what a busy machine may add
 @pytest.fixture
 def bundle(tmp_path):
     make_bundle(tmp_path, "1", misbehaves="hangs")
-    return load(tmp_path, "1", None)
+    return load(tmp_path, "1", None, Watch())
 
 
 HANGING = [a_trip(distance_km=SOUND_UP_TO_KM + 1)]
@@ -72,6 +75,17 @@ def test_the_watching_thread_ends_when_all_is_quiet_and_comes_back(bundle):
         within(5, lambda: bundle.minutes(Batch(HANGING), limit_s=0.1))
 
 
+def test_a_bundle_is_gone_as_soon_as_nobody_uses_it_and_one_thread_watches_all(tmp_path):
+    before, watch = len(watchdogs()), Watch()
+    bundles = [load(tmp_path, make_bundle(tmp_path, version).name, None, watch) for version in "12"]
+    for bundle in bundles:
+        bundle.minutes(Batch([a_trip()]))
+    graphs = [weakref.ref(bundle.graph.session) for bundle in bundles]
+    del bundle, bundles
+    until(lambda: not any(graph() for graph in graphs), "the graphs are gone")
+    assert len(watchdogs()) <= before + 1
+
+
 class Endless:
     """A graph that does nothing but wait to be stopped."""
 
@@ -83,12 +97,12 @@ class Endless:
 
 
 def test_a_run_that_comes_just_as_the_watching_thread_would_end_keeps_it():
-    watchdog, late = Watchdog(Endless(), look_s=0.001, quiet_s=0.01), Endless()
+    watch, late = Watch(look_s=0.001, quiet_s=0.01), Endless()
     with pytest.raises(TooSlow):
-        watchdog.run({}, 0.001)
-    with watchdog._lock:
+        Watchdog(Endless(), watch).run({}, 0.001)
+    with watch._lock:
         time.sleep(0.1)  # by now the thread has seen enough quiet, and waits for the lock to end
-        watchdog._until[late] = time.monotonic()
+        watch._until[late] = time.monotonic()
     until(lambda: late.terminate, "the late run is stopped")
 
 
@@ -96,6 +110,13 @@ def test_what_the_graph_raises_in_time_is_its_own(bundle):
     feed = {item.name: np.zeros(2, item.dtype) for item in MODEL_INPUTS if item.name != "vehicle"}
     with pytest.raises(ValueError, match="vehicle"):
         bundle.graph.run(feed, 5)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there threads differ in niceness")
+def test_what_is_done_within_a_limit_gives_way_to_who_answers():
+    ours = os.nice(0)
+    assert within(5, lambda: os.nice(0)) == min(ours + GIVES_WAY, 19)
+    assert os.nice(0) == ours
 
 
 def test_within_answers_raises_or_gives_up():
