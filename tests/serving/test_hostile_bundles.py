@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 
 from contracts.bundle import write_checksums
 from serving.bundles import LARGEST_FILE_BYTES, LONGEST_RUN_S, BundleRefused, load
+from serving.watchdog import Watch
 from tests.bundles import HIGH, LOW, SOUND_UP_TO_KM, a_trip, make_bundle
 
 LIMIT_S = 0.3
