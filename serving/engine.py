@@ -44,15 +44,14 @@ class Question:
     with_reasons: bool
     caller: Caller
     until: float
-    tell: Callable[[Outcome], None]
-    told: bool = False
+    tell: Callable[[Outcome], None] | None
 
     def answer(self, outcome: Outcome) -> None:
         """Tell the caller, unless it has been told something already."""
-        if not self.told:
-            self.told = True
+        tell, self.tell = self.tell, None  # who tells may know the question: a cycle would be left to the collector
+        if tell is not None:
             try:
-                self.tell(outcome)
+                tell(outcome)
             except Exception:  # those who are told after it must not suffer
                 log.exception("a fault of ours: request %s could not be answered", self.caller.request_id)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import time
 from dataclasses import dataclass, field
 
@@ -14,13 +15,15 @@ from chassis.databases import open_database
 from chassis.feed_store import FeedStore, FeedWriter, feed_tables
 from chassis.problems import ProblemError
 from contracts import requirements
-from contracts.estimates import TIMEOUT_HEADER, EstimatesAnswer, Rollout
+from contracts.estimates import TIMEOUT_HEADER, EstimatesAnswer, EstimatesRequest, Rollout
 from serving.bundles import load
 from serving.caller import Caller
 from serving.conductor import Fleet
 from serving.desk import EstimateDesk
 from serving.engine import Engine, Patience, Question
 from serving.metrics import Metrics
+from serving.observation import Observation
+from serving.shortcut import Shortcut
 from serving.watchdog import Watch
 from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle
 
@@ -170,3 +173,30 @@ def test_a_time_that_is_none_is_a_422_that_names_it(shared_champion, trip, told)
 @pytest.mark.parametrize("told", ["1000", "999999", "0500"])
 def test_a_time_that_is_enough_changes_nothing(shared_champion, trip, told):
     assert shared_champion.estimate(trip, headers={TIMEOUT_HEADER: told}).status_code == 200
+
+
+def test_what_a_request_was_made_of_is_gone_with_its_answer(tmp_path):
+    """Without waiting for the collector of cycles, whose passes would stop everybody for milliseconds."""
+    serving, told = Serving(tmp_path), []
+    desk = EstimateDesk(serving.engine, 512, 0.1, 1.0, METRICS)
+    shortcut = Shortcut(desk, Observation(METRICS, None), 10_000)
+    body = EstimatesRequest(trips=[a_trip()]).model_dump_json().encode()
+
+    async def ask() -> None:
+        for number in range(100):
+            shortcut.take({b"content-type": b"application/json"}, body, lambda *answer: told.append(answer))
+            while len(told) <= number:
+                await asyncio.sleep(0)
+
+    gc.disable()
+    gc.set_debug(gc.DEBUG_SAVEALL)  # what it would take away lies in `gc.garbage`
+    try:
+        asyncio.run(ask())
+        gc.collect()
+        left = [it for it in gc.garbage if isinstance(it, Question)]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert {status for status, *_ in told} == {200}
+    assert left == []
