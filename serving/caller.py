@@ -32,3 +32,7 @@ class Caller(NamedTuple):
         """The ids as headers of the answer."""
         named = [(b"x-request-id", self.request_id.encode())]
         return named if self.span is None else [*named, (b"traceparent", str(self.span).encode())]
+
+    def lines(self) -> bytes:
+        """The same as they are sent."""
+        return b"".join([b"%b: %b\r\n" % header for header in self.headers()])

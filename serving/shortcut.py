@@ -21,7 +21,7 @@ from serving.engine import Outcome
 from serving.observation import ESTIMATES, Observation
 
 WHOLE = re.compile(rb"[1-9][0-9]{0,5}")
-JSON = (b"content-type", b"application/json")
+ANSWERED = b"content-type: application/json\r\ncontent-length: %d\r\n"
 _TIMEOUT = TIMEOUT_HEADER.lower().encode()
 
 
@@ -49,12 +49,12 @@ class Shortcut:
         def told(outcome: Outcome) -> None:
             if isinstance(outcome, ProblemError):
                 refusal = answer(outcome, ESTIMATES)
-                status, about, text = refusal.status_code, refusal.raw_headers, bytes(refusal.body)
+                status, text = refusal.status_code, bytes(refusal.body)
+                lines = b"".join([b"%b: %b\r\n" % header for header in refusal.raw_headers])
             else:
                 status, text = 200, outcome.encode()
-                about = [JSON, (b"content-length", b"%d" % len(text))]
-            headers = [b"%b: %b\r\n" % header for header in (*about, *caller.headers())]
-            tell(status, b"".join(headers), text)
+                lines = ANSWERED % len(text)
+            tell(status, lines + caller.lines(), text)
             self.observation.answered(caller, status, began)
 
         try:
