@@ -31,6 +31,7 @@ from contracts.problems import TandemError
 SWAGGER = Path(__file__).parent / "swagger"  # the page that shows `/openapi.json`, with all that it loads
 KEPT_ALIVE_S = 75  # longer than our clients keep an idle connection, so that none is closed under a request
 HANGS_S = 10  # a worker silent for so long is replaced; to start takes one a second, on a busy machine some
+ACCEPTED_AT_ONCE = 8  # connections a turn of the event loop: uvloop takes in one a turn from each socket it listens on
 OTHER_FILES = 100  # that a process keeps open beside its connections: databases, logs, its own requests
 
 
@@ -139,13 +140,19 @@ def listening_socket(bind: str, port: int, name: str, limits: Limits) -> socket.
     return sock
 
 
+def several(sock: socket.socket) -> list[socket.socket]:
+    """A bound socket several times over, so that many who connect at once to a busy service are not taken in one a
+    turn: of 1,500 at once the last were taken after three seconds."""
+    return [sock, *(sock.dup() for _ in range(ACCEPTED_AT_ONCE - 1))]
+
+
 def listen(app: FastAPI, bind: str, port: int, name: str, limits: Limits | None = None) -> None:
     """Serve an app in this process until it is told to end. `chassis.workers.share` does it in several."""
     limits = limits or Limits()
     sock = listening_socket(bind, port, name, limits)
     settle()
     with suppress(KeyboardInterrupt):  # uvicorn has drained by then and raises it anew for its caller
-        uvicorn.Server(server_config(app, limits)).run(sockets=[sock])
+        uvicorn.Server(server_config(app, limits)).run(sockets=several(sock))
     life: Life = app.state.life
     if life.failures:
         sys.exit(f"{name}: {', '.join(life.failures)} failed; see the log above")

@@ -22,7 +22,7 @@ from uvicorn.supervisors import Multiprocess
 
 from chassis.http import Limits
 from chassis.life import settle
-from chassis.service import listening_socket, server_config
+from chassis.service import listening_socket, server_config, several
 from contracts.problems import TandemError
 
 
@@ -44,7 +44,7 @@ def share(
     with metrics_folder(metrics, name) as folder:
         os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)  # read where a worker first imports prometheus_client
         config = server_config(partial(app_of_worker, factory, name), limits, factory=True, workers=workers)
-        supervisor = Supervisor(config, [sock], folder)
+        supervisor = Supervisor(config, several(sock), folder)
         supervisor.run()
     if any(process.exitcode == STARTUP_FAILURE for process in supervisor.processes):
         sys.exit(f"{name}: a worker could not start; see the log above")

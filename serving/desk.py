@@ -16,7 +16,7 @@ from serving.engine import Engine, Outcome, Question
 from serving.metrics import Metrics
 
 COUNT_EVERY_S = 0.25  # for the metric of how many wait
-LOOK_S = 0.005  # by how much somebody may be kept longer than told
+LOOK_S = 0.01  # by how much somebody may be kept longer than told
 
 
 @dataclass

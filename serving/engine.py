@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 NEWEST_WEIGHS = 0.1  # in the running mean of the seconds that a trip takes
 COMPUTED = 0.1  # of its limit, and it was the bundle that took so long: a sound one computes for far less
 MOMENT_S = 0.01  # for which the event loop waits for the database's lock; for longer ones a thread does
+READ_AND_WRITTEN = 2.0  # times as long as in its batch a trip takes with the reading of its request and the writing
 LONGEST_TRIP_S = 0.005  # a batch that was held up says nothing of the next ones
 Outcome = str | ProblemError  # an `EstimatesAnswer` as JSON, or why there is none
 
@@ -118,7 +119,7 @@ class Engine:
         for question, outcome in outcomes.items():
             question.answer(outcome if unrecorded is None or isinstance(outcome, ProblemError) else unrecorded)
         trips = sum(len(question.trips) for question in outcomes)
-        sample = min((time.monotonic() - began) / trips, LONGEST_TRIP_S)
+        sample = min(READ_AND_WRITTEN * (time.monotonic() - began) / trips, LONGEST_TRIP_S)
         self.seconds_per_trip += NEWEST_WEIGHS * (sample - self.seconds_per_trip)
         self._working = bool(self._waiting)
         if self._working:

@@ -13,7 +13,7 @@ class Settings(Addresses):
     """Serving's settings beside the shared addresses."""
 
     bundles_url: str = ""  # a read-only store that fsspec reads, instead of the folder var/bundles
-    serving_most_waiting_trips: int = 512  # above it a quick 503 is kinder than a slow answer
+    serving_most_waiting_trips: int = 4_096  # however quickly they are answered: they take memory
     serving_largest_body_bytes: int = 1_000_000  # 256 trips take about 100,000
     serving_longest_answer_s: float = 1.0  # after that a caller is told that there is no answer
     serving_longest_run_s: float = 0.5  # a champion's graph that takes longer is stopped
