@@ -13,7 +13,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from chassis.http import Limits
-from chassis.service import server_config
+from chassis.service import server_config, several
 
 
 def free_port() -> int:
@@ -29,7 +29,7 @@ def running(app: FastAPI, limits: Limits | None = None, **more: Any) -> Iterator
     sock = socket.socket()
     sock.bind(("127.0.0.1", 0))
     server = uvicorn.Server(server_config(app, limits, **{"timeout_graceful_shutdown": 1, **more}))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": several(sock)}, daemon=True)
     thread.start()
     while not server.started:
         if not thread.is_alive():

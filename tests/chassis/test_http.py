@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import time
@@ -34,6 +35,19 @@ def an_app() -> FastAPI:
     @app.post("/length")
     async def length(request: Request) -> int:
         return len(await request.body())
+
+    @app.post("/busy")
+    async def busy() -> None:
+        """From now on every turn of the loop takes a while, until a hundred have been."""
+
+        def turn() -> None:
+            time.sleep(0.01)
+            app.state.turns += 1
+            if app.state.turns < 100:
+                loop.call_soon(turn)
+
+        loop, app.state.turns = asyncio.get_running_loop(), 0
+        turn()
 
     @app.post("/early")
     async def early() -> None:
@@ -88,6 +102,21 @@ def test_fifty_that_never_finish_a_request_cost_another_nothing_and_are_shown_th
         answers = [heard(sock) for sock in slow]
     assert time.monotonic() - began < 10 * LIMITS.request_s
     assert {problem(answer) for answer in answers} == {(408, "/problems/request-too-slow")}
+
+
+def test_of_many_who_connect_at_once_to_a_busy_service_several_are_taken_in_each_turn():
+    app = an_app()
+    with ExitStack() as stack:
+        url = stack.enter_context(running(app, LIMITS))
+        busy = stack.enter_context(connected(url))
+        busy.sendall(b"POST /busy HTTP/1.1\r\nHost: t\r\nContent-Length: 0\r\n\r\n")
+        assert b"200 OK" in busy.recv(65536)
+        sockets = [stack.enter_context(connected(url)) for _ in range(50)]
+        for sock in sockets:
+            sock.sendall(GET + b"\r\n")
+        for sock in sockets:
+            assert sock.recv(65536).endswith(b"hello")
+        assert app.state.turns < 30
 
 
 def test_a_body_that_never_comes_is_not_waited_for(url):
