@@ -149,8 +149,10 @@ class Engine:
         if "champion" not in fleet.bundles:
             missing = unavailable("no-champion", "no bundle serves yet: wait for the first release, see /v1/rollout", 5)
             return outcomes | dict.fromkeys(asked, missing), []
+        if not asked:
+            return outcomes, []
         trips, records = [trip for it in asked for trip in it.trips], []
-        said = self._hear(fleet, asked, Batch(trips)) if trips else {}
+        said = self._hear(fleet, asked, Batch(trips))
         answers, end = Answers(fleet, trips, said), 0
         for question in asked:
             start, end = end, end + len(question.trips)

@@ -136,6 +136,14 @@ def test_who_has_given_up_before_the_turn_costs_no_work(tmp_path):
     assert serving.recorded() == 1
 
 
+def test_who_has_given_up_is_told_so_while_a_canary_runs_too(tmp_path):
+    serving = Serving(tmp_path)
+    rollout = Rollout(champion="1", challenger="2", mode="canary", canary_share=0.5)
+    serving.fleet = Fleet(rollout, {"champion": serving.bundle, "challenger": serving.bundle})
+    assert serving.answers(("late", 3, -0.001)) == ["too-late"]
+    assert serving.answers(("late", 3, -0.001), ("in-time", 3, 60)) == ["too-late", "in-time"]
+
+
 def test_a_caller_that_cannot_be_told_costs_nobody_else_an_answer(tmp_path):
     serving, told = Serving(tmp_path), []
 
