@@ -139,11 +139,12 @@ def arrays(trips: Sequence[TripRequest], zone: ZoneInfo) -> Inputs:
 def scope(trips: Trips) -> Scope:
     """What the training trips span: the target domain."""
     zones = np.union1d(trips.inputs["pickup_zone"], trips.inputs["dropoff_zone"])
+    km = trips.inputs["distance_km"]  # rounded to float32: the shortest trip itself may be shorter than its number here
     return Scope(
         zones=zones.tolist(),
         vehicles=[VEHICLES[number] for number in np.unique(trips.inputs["vehicle"])],
-        min_distance_km=float(trips.inputs["distance_km"].min()),
-        max_distance_km=float(trips.inputs["distance_km"].max()),
+        min_distance_km=float(np.nextafter(km.min(), np.float32(0))),
+        max_distance_km=float(np.nextafter(km.max(), np.float32(np.inf))),
         hours=np.unique(trips.inputs["minute_of_week"] // 60).tolist(),
     )
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 from multiprocessing import get_context
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import onnxruntime
@@ -15,12 +16,12 @@ import pytest
 from rich.console import Console
 
 from contracts.bundle import FILES, FINGERPRINT_KEY, OUTPUT, BundleError, BundleRefused, GoldenTrip, digest, verify
-from contracts.trips import MODEL_INPUTS, NOT_FOR_THE_MODEL, fingerprint
-from model.bundle import accept, seal
+from contracts.trips import MODEL_INPUTS, NOT_FOR_THE_MODEL, TripRequest, fingerprint
+from model.bundle import accept, arrays, scope, seal
 from model.export import probe, run
 from model.network import predict
 from model.releases import released, released_for
-from model.snapshot import read
+from model.snapshot import Trips, read
 from model.train import main, train
 from tests.model import small_city
 
@@ -29,6 +30,21 @@ def test_the_release_is_what_lies_there(trained):
     assert verify(trained.folder, trained.release.checksums_sha256) == trained.release.manifest
     assert released(trained.folder) == trained.release
     assert trained.release.version == f"v1-{digest(trained.folder / 'model.onnx')[:8]}"
+
+
+@pytest.mark.parametrize("shortest_km", [0.61, 0.63, 0.6123456789])  # as float32 above, below, and with digits lost
+def test_the_shortest_and_the_longest_trip_trained_on_lie_in_its_scope(trained, shortest_km):
+    table = small_city.trips(300, 7, seed=4)
+    ends = {0: shortest_km, 1: shortest_km + 20}
+    table = table.with_columns(
+        distance_km=pl.Series([ends.get(row, 5.0) for row in range(table.height)], dtype=pl.Float64)
+    )
+    zone = ZoneInfo(trained.release.manifest.time_zone)
+    trips = [TripRequest(**row) for row in table.select(*TripRequest.model_fields).to_dicts()]
+    found = scope(Trips(np.array([]), arrays(trips, zone), np.array([]), {}))
+    assert [found.reason_outside(trip, zone) for trip in trips] == [None] * len(trips)
+    for km in (shortest_km - 0.01, shortest_km + 20.01):
+        assert "distance_km" in str(found.reason_outside(trips[0].model_copy(update={"distance_km": km}), zone))
 
 
 def test_evidence_tells_the_size_of_the_whole_bundle(trained):

@@ -145,8 +145,8 @@ def judged_trips(system: Tandem, promoted: datetime) -> pl.DataFrame | None:
             continue
         p90 = {answer.role: answer.quantiles.p90_min for answer in answered.answers if answer.quantiles is not None}
         end = ends.get(trip.trip_id)
-        if end is not None and end.duration_min is None:
-            continue
+        if "champion" not in p90 or (end is not None and end.duration_min is None):
+            continue  # out of its scope, so that the fallback promised; or cancelled or lost
         since = (system.clock.now() - booked[trip.trip_id].booked_at) / timedelta(minutes=1)
         minutes = since if end is None else end.duration_min
         rows.append(
