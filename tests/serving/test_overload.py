@@ -188,7 +188,7 @@ def test_what_a_request_was_made_of_is_gone_with_its_answer(tmp_path):
     serving, told = Serving(tmp_path), []
     desk = EstimateDesk(serving.engine, 512, 0.1, 1.0, METRICS)
     shortcut = Shortcut(desk, Observation(METRICS, None), 10_000)
-    body = EstimatesRequest(trips=[a_trip()]).model_dump_json().encode()
+    body = EstimatesRequest(trips=[a_trip("fleeting")]).model_dump_json().encode()
 
     async def ask() -> None:
         for number in range(100):
@@ -201,7 +201,7 @@ def test_what_a_request_was_made_of_is_gone_with_its_answer(tmp_path):
     try:
         asyncio.run(ask())
         gc.collect()
-        left = [it for it in gc.garbage if isinstance(it, Question)]
+        left = [it for it in gc.garbage if isinstance(it, Question) and it.trips[0].trip_id == "fleeting"]
     finally:
         gc.set_debug(0)
         gc.garbage.clear()
