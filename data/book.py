@@ -9,8 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from chassis.databases import open_database
-from chassis.feed_store import FeedStore, feed_tables
-from chassis.followers import cursor_table
+from chassis.feed_store import FeedStore
 from contracts.decisions import Decision
 from contracts.snapshots import BatchJudged
 
@@ -22,8 +21,6 @@ class Book:
 
     def __init__(self, url: str) -> None:
         tables = sa.MetaData()
-        feed_tables(tables)
-        self.cursors = cursor_table(tables)
         self._waiting = sa.Table(
             "waiting",
             tables,
@@ -47,7 +44,7 @@ class Book:
             sa.Column("digest", sa.String(64)),
         )
         self.engine: sa.Engine = open_database(url, tables)
-        self.snapshots = FeedStore(self.engine, "snapshots", tables)
+        self.snapshots = FeedStore(self.engine, "snapshots")
 
     def wait(self, tx: sa.Connection, ended: Sequence[Ended], arrived: float) -> None:
         """Keep trips for a batch to come."""

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, Counter
 from sqlalchemy import Connection
 
 from chassis.clock import Clock
-from chassis.databases import reading
 from chassis.feed_store import Draft
+from chassis.sql import reading
 from contracts import measurements
 from contracts.decisions import Decision
 from contracts.feeds import TRIP_ENDS, Event

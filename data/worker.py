@@ -37,8 +37,8 @@ class Worker:
 
     def __init__(self, desk: Desk) -> None:
         self.desk, book, settings = desk, desk.book, desk.settings
-        self.trips = Follower(settings.url("product"), "trips", book.engine, book.cursors, desk.take)
-        self.decisions = Follower(settings.url("monitoring"), "decisions", book.engine, book.cursors, desk.note)
+        self.trips = Follower(settings.url("product"), "trips", book.engine, desk.take)
+        self.decisions = Follower(settings.url("monitoring"), "decisions", book.engine, desk.note)
         self.away: dict[str, str] = {"trips": "not asked yet"}
 
     def ready(self) -> str | None:

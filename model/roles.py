@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, insert, select, update
 
-from chassis.databases import reading
+from chassis.sql import reading
 from contracts.estimates import RolloutChanged
 from contracts.feeds import Event, payload
 

@@ -21,12 +21,13 @@ from pydantic import TypeAdapter
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, insert, select, update
 
 from chassis.clock import Clock
-from chassis.databases import open_database, reading
+from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
-from chassis.feed_store import Draft, FeedStore, feed_tables
-from chassis.followers import Follower, cursor_table
+from chassis.feed_store import Draft, FeedStore
+from chassis.followers import Follower
 from chassis.logs import write_logs
 from chassis.service import listen, make_app
+from chassis.sql import reading
 from contracts.bundle import BundleRefused, BundleReleased
 from contracts.decisions import Decision
 from contracts.feeds import Event, payload
@@ -41,8 +42,6 @@ RESULT: TypeAdapter[BundleReleased | BundleRefused] = TypeAdapter(BundleReleased
 TOLD_TO_END = (-signal.SIGTERM, -signal.SIGINT)  # a training told to end is not a failed one: it is run again
 
 metadata = MetaData()
-feed_tables(metadata)
-cursors = cursor_table(metadata)
 roles = roles_table(metadata)
 decisions = Table(
     "decisions",
@@ -106,7 +105,7 @@ class Worker:
 
     def __init__(self, settings: Settings, engine: Engine, registry: CollectorRegistry) -> None:
         self.settings, self.engine = settings, engine
-        self.bundles = FeedStore(engine, "bundles", metadata)
+        self.bundles = FeedStore(engine, "bundles")
         self.roles = Roles(engine, roles, settings.training_nice)
         self.ended = Counter("tandem_trainings", "Trainings by how they ended", ["outcome"], registry=registry)
 
@@ -173,9 +172,9 @@ def main() -> None:
     write_logs("model", settings.log)
     engine = open_database(settings.database_url("model"), metadata)
     worker = Worker(settings, engine, registry)
-    monitoring = Follower(settings.url("monitoring"), "decisions", engine, cursors, hear_decisions)
-    data = Follower(settings.url("data"), "snapshots", engine, cursors, hear_snapshots)
-    serving = Follower(settings.url("serving"), "rollout", engine, cursors, worker.roles.hear)
+    monitoring = Follower(settings.url("monitoring"), "decisions", engine, hear_decisions)
+    data = Follower(settings.url("data"), "snapshots", engine, hear_snapshots)
+    serving = Follower(settings.url("serving"), "rollout", engine, worker.roles.hear)
     background: dict[str, Callable[[threading.Event], None]] = {
         "decisions": monitoring.follow,
         "snapshots": data.follow,

@@ -10,7 +10,7 @@ from chassis.feed_store import Draft, FeedStore
 from chassis.problems import ProblemError
 from contracts.decisions import Decision, Rejected
 from monitoring.evidence import Evidence
-from monitoring.ledger import TABLES, TICKS
+from monitoring.ledger import TICKS
 from monitoring.policy import Verdict
 from monitoring.ticks import EVIDENCE, VERDICT, Tick
 
@@ -21,7 +21,7 @@ class Announcer:
     """Writes the decisions feed. With approval `ask`, acts wait for `approve`."""
 
     def __init__(self, engine: Engine, approval: Literal["none", "ask"] = "none") -> None:
-        self.feed, self.approval = FeedStore(engine, "decisions", TABLES), approval
+        self.feed, self.approval = FeedStore(engine, "decisions"), approval
 
     def announce(self, tx: Connection, tick: Tick) -> dict[str, str]:
         """The tick's decision id and state, where its decision or target differs from the last one announced."""
@@ -40,7 +40,7 @@ class Announcer:
 
     def approve(self, decision_id: str) -> None:
         """Publish a waiting decision. Raises a problem when it does not wait, or another one has replaced it."""
-        with self.feed.engine.begin() as tx:
+        with self.feed.database.begin() as tx:
             last = last_announced(tx)
             if last is None or last["decision_id"] != decision_id or last["state"] != "waiting":
                 newest = last["decision_id"] if last else "none"

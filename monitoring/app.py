@@ -14,10 +14,11 @@ from prometheus_client import CollectorRegistry
 from pydantic import Field
 
 from chassis.clock import Clock
-from chassis.databases import open_database, reading
+from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
 from chassis.problems import ProblemError, documented
 from chassis.service import make_app
+from chassis.sql import reading
 from chassis.tokens import Tokens, requires
 from contracts import dictionary, measurements, requirements
 from contracts.problems import TandemError

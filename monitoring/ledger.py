@@ -12,8 +12,6 @@ import sqlalchemy as sa
 from pydantic import BaseModel
 from sqlalchemy import Column, Connection, Float, Integer, String, Table, Text
 
-from chassis.feed_store import feed_tables
-from chassis.followers import cursor_table
 from contracts.estimates import EstimateAnswered
 from contracts.feeds import TRIP_ENDS, Event, TripBooked, TripQuoted, payload
 from contracts.trips import Instant, Outcome, Wire
@@ -22,8 +20,6 @@ W = TypeVar("W", bound=Wire)
 SLOT_S = 300  # divides the length of any sensible cohort, so that a closing falls between two slots
 
 TABLES = sa.MetaData()
-feed_tables(TABLES)
-CURSORS = cursor_table(TABLES)
 # Times are seconds since 1970. A fact is an event of a quiet feed, kept whole.
 FACTS = Table(
     "facts",

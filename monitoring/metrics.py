@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from chassis.databases import reading
+from chassis.sql import reading
 from contracts.decisions import KINDS
 from monitoring.evidence import Evidence
 from monitoring.monitor import Monitor

@@ -6,16 +6,16 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, insert, select
 
-from chassis.databases import reading
-from chassis.followers import FeedAway, Follower, Handler
+from chassis.followers import FeedAway, Follower
+from chassis.sql import reading
 from contracts import measurements
-from contracts.feeds import FeedName
+from contracts.feeds import Event, FeedName
 from contracts.measurements import Measurement
 from contracts.requirements import Requirements
 from monitoring import closings, ledger
@@ -28,7 +28,7 @@ from monitoring.ticks import CLOSING, VERDICT, Tick, evaluate
 from monitoring.watch import Watch
 
 log = logging.getLogger(__name__)
-FOLLOWED: tuple[tuple[FeedName, str, Handler], ...] = (
+FOLLOWED: tuple[tuple[FeedName, str, Callable[[Connection, Sequence[Event]], None]], ...] = (
     ("trips", "product", ledger.note_trips),
     ("estimates", "serving", ledger.note_estimates),
     ("rollout", "serving", ledger.note_facts),
@@ -55,7 +55,7 @@ class Monitor:
         self.measured = measured
         policy = record.policy
         self.schedule = Schedule(timedelta(minutes=policy.cohort_min), timedelta(minutes=policy.closing_min))
-        self.followers = [Follower(url_of(owner), feed, engine, ledger.CURSORS, note) for feed, owner, note in FOLLOWED]
+        self.followers = [Follower(url_of(owner), feed, engine, note) for feed, owner, note in FOLLOWED]
         for follower in self.followers:
             follower.timeout_s = FEED_TIMEOUT_S
         self.watch = Watch(record, {})
@@ -94,7 +94,7 @@ class Monitor:
         """Wall seconds since each feed last answered."""
         return {follower.feed: time.time() - follower.last_answer for follower in self.followers}
 
-    def _drain(self, follower: Follower) -> bool:
+    def _drain(self, follower: Follower[Connection]) -> bool:
         try:
             follower.drain()
         except FeedAway as error:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 from sqlalchemy import Engine, select
 
-from chassis.databases import open_database, reading
+from chassis.databases import open_database
+from chassis.sql import reading
 from contracts import requirements
 from contracts.requirements import Requirements
 from monitoring.closings import references

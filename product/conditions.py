@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import Connection, Engine, delete, insert, select
 
-from chassis.databases import reading
+from chassis.sql import reading
 from contracts.bookings import QuoteRequest
 from contracts.conditions import CityMap, Conditions, MapZone
 from contracts.feeds import Event

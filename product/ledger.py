@@ -9,14 +9,14 @@ from zoneinfo import ZoneInfo
 
 from sqlalchemy import Connection, Engine, Row, bindparam, func, insert, select, update
 
-from chassis.databases import reading
 from chassis.feed_store import Draft, FeedStore
+from chassis.sql import reading
 from contracts.bookings import Job
 from contracts.feeds import TripQuoted
 from contracts.problems import TandemError
 from contracts.trips import CompletedTrip, minute_of_week
 from product.fallback import PastOutcome
-from product.tables import METADATA, PAST_OUTCOMES, TRIPS
+from product.tables import PAST_OUTCOMES, TRIPS
 from product.tracking import OPEN_STATES, Change, Trip
 
 MOST_PAST_OUTCOMES = 20_000  # the newest ones: about a week, and quick to read
@@ -43,8 +43,8 @@ class Ledger:
 
     def __init__(self, engine: Engine, zone: ZoneInfo) -> None:
         self.engine, self.zone = engine, zone
-        self.trips_feed = FeedStore(engine, "trips", METADATA)
-        self.ratings_feed = FeedStore(engine, "ratings", METADATA)
+        self.trips_feed = FeedStore(engine, "trips")
+        self.ratings_feed = FeedStore(engine, "ratings")
 
     def open_quote(self, trip: Trip) -> None:
         """Record a quote as shown."""

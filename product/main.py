@@ -23,7 +23,7 @@ from product.fallback import Fallback
 from product.ledger import Ledger
 from product.pages import page_routes, static_files
 from product.settings import Settings
-from product.tables import CURSORS, METADATA
+from product.tables import METADATA
 
 BUDGET_SHARE = 0.9  # of the longest wait agreed: the rest is for noticing that it is over, on a busy machine too
 
@@ -52,7 +52,7 @@ def build(settings: Settings) -> FastAPI:
     )
 
     def follow_city(stop: Flag) -> None:
-        Follower(settings.url("city"), "conditions", engine, CURSORS, city.handle).follow(
+        Follower(settings.url("city"), "conditions", engine, city.handle).follow(
             stop, wait_s=settings.product_feed_wait_s
         )
 

@@ -7,9 +7,6 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Column, DateTime, Float, Index, Integer, MetaData, String, Table, Text, TypeDecorator
 
-from chassis.feed_store import feed_tables
-from chassis.followers import cursor_table
-
 
 class Instant(TypeDecorator[datetime]):
     """A point in time. SQLite forgets zones and Postgres answers in the session's, so both hold UTC and answer it."""
@@ -25,8 +22,6 @@ class Instant(TypeDecorator[datetime]):
 
 
 METADATA = MetaData()
-feed_tables(METADATA)
-CURSORS = cursor_table(METADATA)
 
 TRIPS = Table(
     "trips",

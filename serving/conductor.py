@@ -8,15 +8,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Event as Flag
 from threading import RLock
+from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Column, Connection, MetaData, String, Table, insert, select
-from sqlalchemy.exc import OperationalError
 
 from chassis.clock import Clock
-from chassis.databases import reading
 from chassis.feed_store import Draft, FeedStore
 from chassis.followers import EVENTS, Follower
+from chassis.sql import Database, DatabaseAway, Transaction, create, marked, reading
 from contracts.bundle import BundleReleased
 from contracts.decisions import Decision
 from contracts.estimates import BundleRejected, Rollout, RolloutChanged, RolloutCommand
@@ -45,10 +44,23 @@ class Fleet:
     bundles: Mapping[Role, LoadedBundle] = field(default_factory=dict)
 
 
-def seal_table(metadata: MetaData) -> Table:
+class Seals:
     """The digest of each bundle's checksums when it was taken: another bundle of that name is refused later."""
-    version = Column("version", String(64), primary_key=True)
-    return Table("seals", metadata, version, Column("seal", String(64), nullable=False))
+
+    def __init__(self, database: Database[Any]) -> None:
+        names = "version VARCHAR(64) PRIMARY KEY, seal VARCHAR(64) NOT NULL"
+        create(database, f"CREATE TABLE IF NOT EXISTS seals ({names})")
+        self._find = marked(database, "SELECT seal FROM seals WHERE version = ?")
+        self._keep = marked(database, "INSERT INTO seals (version, seal) VALUES (?, ?) ON CONFLICT DO NOTHING")
+
+    def of(self, tx: Transaction, version: str) -> str | None:
+        """A bundle's seal, None where it was never taken."""
+        found = tx.exec_driver_sql(self._find, (version,)).fetchall()
+        return found[0][0] if found else None
+
+    def keep(self, tx: Transaction, version: str, seal: str) -> None:
+        """Seal a bundle, unless it is sealed already."""
+        tx.exec_driver_sql(self._keep, (version, seal))
 
 
 @dataclass
@@ -62,7 +74,7 @@ class Conductor:
     """
 
     store: FeedStore
-    seals: Table
+    seals: Seals
     bundles: Store
     clock: Clock
     metrics: Metrics
@@ -90,14 +102,14 @@ class Conductor:
                 self._change(tx, after, "start", f"could not be loaded again: {', '.join(refused)}")
 
     @contextmanager
-    def changing(self, wanted: Mapping[str, str | None]) -> Iterator[Connection]:
+    def changing(self, wanted: Mapping[str, str | None]) -> Iterator[Transaction]:
         """One change of the rollout, with the bundles it wants loaded, by version and, where it is known, seal. What
         it said is in force after it, or forgotten if it raises."""
         with self._lock:
             for version, seal in wanted.items():
                 self._load(version, seal)
             self._new = []
-            with self.store.engine.begin() as tx:
+            with self.store.database.begin() as tx:
                 if self.store.lock(tx) > len(self._log):
                     self._read_on()
                 yield tx
@@ -116,7 +128,7 @@ class Conductor:
                     with self._lock:
                         self._read_on()
                         self._put_in_force()
-            except OperationalError as error:
+            except DatabaseAway as error:
                 log.warning("the rollout can't be read, what serves goes on: %s", error)
 
     def wanted(self, events: Sequence[Event]) -> dict[str, str | None]:
@@ -128,7 +140,7 @@ class Conductor:
                     found[_version(event)] = BundleReleased.model_validate(event.data).checksums_sha256
         return found
 
-    def handle(self, tx: Connection, events: Sequence[Event]) -> None:
+    def handle(self, tx: Transaction, events: Sequence[Event]) -> None:
         """Append to the rollout feed what events change. Seeing an event again changes nothing."""
         for event in events:
             try:
@@ -153,7 +165,7 @@ class Conductor:
             raise found
         return self.fleet
 
-    def _take(self, tx: Connection, event: Event) -> None:
+    def _take(self, tx: Transaction, event: Event) -> None:
         version = _version(event)
         if any(version in versions(change.after).values() for change in self._changes()):
             return  # redelivered
@@ -166,7 +178,7 @@ class Conductor:
             told = RolloutCommand(action="challenge", version=version, reason="released by model")
             self._apply(tx, told, f"bundles:{event.id}")
 
-    def _obey(self, tx: Connection, event: Event) -> None:
+    def _obey(self, tx: Transaction, event: Event) -> None:
         try:
             decision = Decision.model_validate(event.data)
         except ValidationError as error:
@@ -176,19 +188,19 @@ class Conductor:
         if command is not None and not redelivered:
             self._apply(tx, command, decision.decision_id)
 
-    def _apply(self, tx: Connection, command: RolloutCommand, cause: str) -> None:
+    def _apply(self, tx: Transaction, command: RolloutCommand, cause: str) -> None:
         after = apply(fold(self._log + self._new), command)
         bundle = self._loaded.get(command.version or "")
-        if isinstance(bundle, LoadedBundle) and self._seal(tx, bundle.version) is None:
-            tx.execute(insert(self.seals).values(version=bundle.version, seal=bundle.seal))
+        if isinstance(bundle, LoadedBundle):
+            self.seals.keep(tx, bundle.version, bundle.seal)
         self._change(tx, after, cause, command.reason)
 
-    def _change(self, tx: Connection, after: Rollout, cause: str, reason: str) -> None:
+    def _change(self, tx: Transaction, after: Rollout, cause: str, reason: str) -> None:
         before = fold(self._log + self._new)
         told = RolloutChanged(before=before, after=after, cause=cause, reason=reason, at=self.clock.now())
         self._tell(tx, Draft("rollout.changed", told.at, after.champion or "none", told))
 
-    def _reject(self, tx: Connection, version: str, refused: BundleRefused) -> None:
+    def _reject(self, tx: Transaction, version: str, refused: BundleRefused) -> None:
         log.error("bundle %s rejected (%s): %s", version, refused.stage, refused)
         self.metrics.rejected.labels(refused.stage).inc()
         told = BundleRejected(version=version, reason=str(refused), at=self.clock.now())
@@ -196,7 +208,7 @@ class Conductor:
         if (version, told.reason) not in said:  # a process that starts again and again must not fill the feed
             self._tell(tx, Draft("bundle.rejected", told.at, version, told))
 
-    def _tell(self, tx: Connection, draft: Draft) -> None:
+    def _tell(self, tx: Transaction, draft: Draft) -> None:
         self.store.append(tx, [draft])
         self._new.append(draft.data)
 
@@ -204,17 +216,14 @@ class Conductor:
         found = self._loaded.get(version)
         if not isinstance(found, LoadedBundle):
             if seal is None:
-                with reading(self.store.engine) as tx:
-                    seal = self._seal(tx, version)
+                with reading(self.store.database) as tx:
+                    seal = self.seals.of(tx, version)
             try:
                 found = load(self.bundles.fetch(version), version, seal, self._watch)
             except BundleRefused as refused:
                 found = refused
             self._loaded[version] = found
         return found
-
-    def _seal(self, tx: Connection, version: str) -> str | None:
-        return tx.execute(select(self.seals.c.seal).where(self.seals.c.version == version)).scalar()
 
     def _changes(self) -> list[RolloutChanged]:
         return [told for told in self._log + self._new if isinstance(told, RolloutChanged)]
@@ -240,11 +249,11 @@ def _version(event: Event) -> str:
     return str(event.data.get("version", event.subject))
 
 
-class RolloutFollower(Follower):
+class RolloutFollower(Follower[Transaction]):
     """Follows a feed that changes the rollout."""
 
-    def __init__(self, conductor: Conductor, base_url: str, feed: FeedName, cursors: Table) -> None:
-        super().__init__(base_url, feed, conductor.store.engine, cursors, conductor.handle)
+    def __init__(self, conductor: Conductor, base_url: str, feed: FeedName) -> None:
+        super().__init__(base_url, feed, conductor.store.database, conductor.handle)
         self.conductor = conductor
 
     def commit(self, events: Sequence[Event]) -> None:

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from chassis.clock import Clock
-from chassis.feed_store import FeedUnwritable, FeedWriter
+from chassis.feed_writer import FeedUnwritable, FeedWriter
 from chassis.problems import ProblemError
 from contracts.estimates import LARGEST_BATCH, Explanation
 from contracts.trips import TripRequest

@@ -6,20 +6,19 @@ from datetime import timedelta
 from functools import partial
 
 from fastapi import FastAPI
-from sqlalchemy import MetaData
 
 from chassis.clock import Clock
-from chassis.databases import checkpoint, open_database
+from chassis.drivers import DriverDatabase, checkpoint
 from chassis.feed_routes import feed_routes
-from chassis.feed_store import FeedStore, FeedWriter, feed_tables
-from chassis.followers import cursor_table
+from chassis.feed_store import FeedStore
+from chassis.feed_writer import FeedWriter
 from chassis.logs import write_logs
 from chassis.service import make_app
 from chassis.spans import exporter
 from chassis.tokens import Tokens
 from contracts import requirements
 from serving.bundles import BundleRefused
-from serving.conductor import Conductor, RolloutFollower, seal_table
+from serving.conductor import Conductor, RolloutFollower, Seals
 from serving.desk import EstimateDesk
 from serving.edge import Edge
 from serving.engine import Engine, Patience
@@ -43,22 +42,18 @@ def app_from_settings() -> FastAPI:
 
 def build(settings: Settings) -> FastAPI:
     """The service: bundles of the last rollout loaded, nothing started."""
-    metadata = MetaData()
-    feed_tables(metadata)
-    cursors, seals = cursor_table(metadata), seal_table(metadata)
-    # Written at its end and seldom read: a larger cache makes no commit faster, and fills up.
-    database = open_database(settings.database_url("serving"), metadata, checkpointed_apart=True, cache_kib=256)
-    estimates, rollout = FeedStore(database, "estimates", metadata), FeedStore(database, "rollout", metadata)
+    database = DriverDatabase(settings.database_url("serving"))
+    estimates, rollout = FeedStore(database, "estimates"), FeedStore(database, "rollout")
     clock = Clock.load(settings.clock_file)
     wanted = requirements.load()
     metrics = Metrics(wanted)
 
     bundle_store = open_store(settings.bundles_url, settings.bundles, settings.var / "serving" / "bundles")
-    conductor = Conductor(rollout, seals, bundle_store, clock, metrics)
+    conductor = Conductor(rollout, Seals(database), bundle_store, clock, metrics)
     conductor.start()
     patience = Patience(settings.serving_longest_run_s, settings.serving_pause_s)
     shadow = Patience(settings.serving_shadow_budget_s, settings.serving_pause_s)
-    feed = FeedWriter(estimates, settings.serving_longest_lock_s)
+    feed = FeedWriter(database, "estimates", settings.serving_longest_lock_s)
     engine = Engine(conductor, feed, clock, metrics, patience, shadow)
     desk = EstimateDesk(
         engine,
@@ -68,8 +63,8 @@ def build(settings: Settings) -> FastAPI:
         metrics,
     )
     largest_body = settings.serving_largest_body_bytes
-    bundles = RolloutFollower(conductor, settings.url("model"), "bundles", cursors)
-    decisions = RolloutFollower(conductor, settings.url("monitoring"), "decisions", cursors)
+    bundles = RolloutFollower(conductor, settings.url("model"), "bundles")
+    decisions = RolloutFollower(conductor, settings.url("monitoring"), "decisions")
     followers = {"bundles": bundles, "decisions": decisions}
     now = Now(lambda: conductor.fleet.rollout, lambda: {feed: it.last_answer for feed, it in followers.items()})
 

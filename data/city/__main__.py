@@ -20,7 +20,7 @@ from data.settings import Settings
 def build(settings: Settings) -> FastAPI:
     """Wire the city."""
     engine = open_database(settings.database_url("city"), METADATA)
-    feed = FeedStore(engine, "conditions", METADATA)
+    feed = FeedStore(engine, "conditions")
     clock = Clock.load(settings.clock_file)
     keeper = Keeper(City(settings.city_seed), IncidentLog(engine), feed, clock, settings.clock_file)
     return city_app(keeper, Tokens(settings.tokens_file))

@@ -46,7 +46,7 @@ class Keeper:
         """
         step = int(now // STEP_MIN)
         unit = repr(float(map_unit_km(self.log.started, np.array(now))))
-        with self.feed.engine.begin() as tx:
+        with self.feed.database.begin() as tx:
             if published(tx, "map unit") != unit:
                 self.feed.append(
                     tx, [Draft("conditions.map", instant(now), "map", self.city.map_at(now, self.log.started))]

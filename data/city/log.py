@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, Text, insert, select, update
 
-from chassis.databases import reading
-from chassis.feed_store import feed_tables
+from chassis.sql import reading
 from contracts.problems import TandemError
 from data.city import incidents
 from data.city.incidents import Incident, Started
 
 METADATA = MetaData()
-feed_tables(METADATA)
 INCIDENTS = Table(
     "incidents",
     METADATA,

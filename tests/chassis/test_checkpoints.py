@@ -11,11 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, MetaData, func, select
 
-from chassis import databases
-from chassis.databases import checkpoint, open_database, reading
-from chassis.feed_store import FeedStore, FeedWriter, feed_tables
+from chassis import drivers
+from chassis.drivers import DriverDatabase, checkpoint
+from chassis.feed_store import FeedStore
+from chassis.feed_writer import FeedWriter
+from chassis.sql import reading
 from tests.servers import eventually
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -26,19 +27,16 @@ TOLD = [("trip-1", f'{{"said":"{"a" * 880}"}}')]
 
 @pytest.fixture
 def store(tmp_path) -> FeedStore:
-    metadata = MetaData()
-    feed_tables(metadata)
-    engine = open_database(f"sqlite:///{tmp_path}/owner.db", metadata, checkpointed_apart=True)
-    store = FeedStore(engine, "estimates", metadata)
-    with closing(engine.raw_connection()) as connection:
-        connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the empty tables
+    store = FeedStore(DriverDatabase(f"sqlite:///{tmp_path}/owner.db"), "estimates")
+    with closing(store.database.connect()) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # the empty tables
     return store
 
 
 @contextmanager
-def checkpointed(engine: Engine) -> Iterator[None]:
+def checkpointed(database: DriverDatabase) -> Iterator[None]:
     stop = threading.Event()
-    thread = threading.Thread(target=checkpoint, args=(engine, stop))
+    thread = threading.Thread(target=checkpoint, args=(database, stop))
     thread.start()
     yield
     stop.set()
@@ -46,34 +44,34 @@ def checkpointed(engine: Engine) -> Iterator[None]:
 
 
 def log_pages(store: FeedStore) -> float:
-    return Path(f"{store.engine.url.database}-wal").stat().st_size / PAGE
+    return Path(f"{store.database.path}-wal").stat().st_size / PAGE
 
 
 def moved(store: FeedStore) -> int | None:
     """How many events are in the database's own file, without the log; None in the middle of a checkpoint."""
     try:
-        with closing(sqlite3.connect(f"file:{store.engine.url.database}?immutable=1", uri=True)) as without_log:
-            return without_log.execute("SELECT count(*) FROM feed_events").fetchone()[0]
+        with closing(sqlite3.connect(f"file:{store.database.path}?immutable=1", uri=True)) as without_log:
+            return without_log.execute("SELECT count(*) FROM feed_estimates").fetchone()[0]
     except sqlite3.DatabaseError:
         return None
 
 
 def append(store: FeedStore, times: int) -> None:
-    writer = FeedWriter(store, patience_s=10)
+    writer = FeedWriter(store.database, "estimates", patience_s=10)
     for _ in range(times):
         writer.append("estimate.answered", NOON, TOLD)
 
 
 def test_no_commit_does_a_checkpoint(store):
-    append(store, 1000)
+    append(store, 2500)
 
     assert log_pages(store) > 2 * AT_COMMITS
     assert moved(store) == 0
 
 
 def test_what_is_committed_is_moved_in_a_moment(store, monkeypatch):
-    monkeypatch.setattr(databases, "CHECKPOINT_EVERY_S", 0.01)
-    with checkpointed(store.engine):
+    monkeypatch.setattr(drivers, "CHECKPOINT_EVERY_S", 0.01)
+    with checkpointed(store.database):
         append(store, 20)
         eventually(lambda: moved(store) == 20, "the database has it all")
         append(store, 1)
@@ -82,8 +80,8 @@ def test_what_is_committed_is_moved_in_a_moment(store, monkeypatch):
 
 @pytest.mark.slow
 def test_the_log_stays_bounded_while_writers_and_readers_never_rest(store, monkeypatch):
-    monkeypatch.setattr(databases, "CHECKPOINT_EVERY_S", 0.01)
-    monkeypatch.setattr(databases, "LONGEST_LOG_PAGES", 200)
+    monkeypatch.setattr(drivers, "CHECKPOINT_EVERY_S", 0.01)
+    monkeypatch.setattr(drivers, "LONGEST_LOG_PAGES", 200)
     done, longest, seen = threading.Event(), 0.0, 0
 
     def poll() -> None:
@@ -93,7 +91,7 @@ def test_the_log_stays_bounded_while_writers_and_readers_never_rest(store, monke
             longest = max(longest, log_pages(store))
 
     reader = threading.Thread(target=poll)
-    with checkpointed(store.engine):
+    with checkpointed(store.database):
         reader.start()
         append(store, 6000)
         done.set()
@@ -108,31 +106,31 @@ def test_nothing_committed_is_nothing_to_do(store, monkeypatch):
     """Before 3.51.3 SQLite may corrupt a database when a checkpoint with nothing to move meets a commit."""
     did: list[str] = []
     append(store, 3)
-    connection = sqlite3.connect(str(store.engine.url.database), isolation_level=None)
+    connection = sqlite3.connect(str(store.database.path), isolation_level=None)
     connection.set_trace_callback(did.append)
 
-    found = databases._move(connection.cursor(), None)
-    assert databases._move(connection.cursor(), found) == found
+    found = drivers._move(connection, None)
+    assert drivers._move(connection, found) == found
     assert [text for text in did if "wal_checkpoint" in text] == ["PRAGMA wal_checkpoint(PASSIVE)"]
     append(store, 1)
-    assert databases._move(connection.cursor(), found) != found
+    assert drivers._move(connection, found) != found
 
 
 def test_what_a_reader_keeps_in_the_log_is_moved_once_it_is_gone(store, monkeypatch):
-    monkeypatch.setattr(databases, "CHECKPOINT_EVERY_S", 0.01)
+    monkeypatch.setattr(drivers, "CHECKPOINT_EVERY_S", 0.01)
     append(store, 1)
-    with checkpointed(store.engine):
-        with reading(store.engine) as tx:
-            assert tx.execute(select(func.count()).select_from(store.events)).scalar_one() == 1
+    with checkpointed(store.database):
+        with reading(store.database) as tx:
+            assert tx.exec_driver_sql("SELECT count(*) FROM feed_estimates").fetchall() == [(1,)]
             append(store, 10)
         eventually(lambda: moved(store) == 11, "the rest is moved without another commit")
 
 
 def test_of_two_processes_one_does_it(store, monkeypatch):
-    monkeypatch.setattr(databases, "CHECKPOINT_EVERY_S", 0.01)
-    with Path(f"{store.engine.url.database}-checkpoints").open("w") as other:
+    monkeypatch.setattr(drivers, "CHECKPOINT_EVERY_S", 0.01)
+    with Path(f"{store.database.path}-checkpoints").open("w") as other:
         fcntl.flock(other, fcntl.LOCK_EX)  # as another process would: such locks belong to open files
-        with checkpointed(store.engine):
+        with checkpointed(store.database):
             append(store, 1000)
             assert moved(store) == 0
             other.close()  # that process has ended

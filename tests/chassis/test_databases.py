@@ -1,30 +1,178 @@
-"""Opening a database."""
+"""Opening a database: by SQLAlchemy, and by the driver alone."""
 
 from __future__ import annotations
 
+import sqlite3
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy import MetaData
+from sqlalchemy import MetaData, text
 
-from chassis.databases import NoPostgresDriver, open_database, reading
+from chassis import drivers
+from chassis.databases import open_database
+from chassis.drivers import MOST_KEPT, DriverDatabase
+from chassis.sql import DatabaseAway, NoPostgresDriver, create, marked, reading
+from tests.postgres import postgres
 
 
-def test_postgres_without_its_driver_says_what_to_install_and_no_password(monkeypatch):
+def by_sqlalchemy(url: str):
+    return open_database(url, MetaData())
+
+
+BOTH = pytest.mark.parametrize("opened", [by_sqlalchemy, DriverDatabase])
+NOTES = "CREATE TABLE IF NOT EXISTS notes (word VARCHAR(40) PRIMARY KEY)"
+
+
+def note(database, tx, word: str) -> None:
+    tx.exec_driver_sql(marked(database, "INSERT INTO notes (word) VALUES (?)"), (word,))
+
+
+def words(database) -> list[str]:
+    with reading(database) as tx:
+        return [word for (word,) in tx.exec_driver_sql("SELECT word FROM notes ORDER BY word").fetchall()]
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path}/some folder/some.db"
+    else:
+        with postgres(tmp_path) as server:
+            yield server
+
+
+@BOTH
+def test_postgres_without_its_driver_says_what_to_install_and_no_password(opened, monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)  # as where it is not installed
 
     with pytest.raises(NoPostgresDriver) as told:
-        open_database("postgresql://tandem:secret@there/serving", MetaData())
+        opened("postgresql://tandem:secret@there/serving")
 
-    assert str(told.value) == (
-        "postgresql://tandem:***@there/serving is on Postgres: pip install 'tandem-couriers[postgres]'"
-    )
+    assert str(told.value).endswith("there/serving is on Postgres: pip install 'tandem-couriers[postgres]'")
+    assert "secret" not in str(told.value)
 
 
-def test_every_connection_to_sqlite_caches_as_much_as_it_is_told(tmp_path):
-    engine = open_database(f"sqlite:///{tmp_path}/some.db", MetaData(), cache_kib=256)
+@BOTH
+def test_a_transaction_is_kept_as_a_whole_or_not_at_all(opened, url):
+    database = opened(url)
+    create(database, NOTES)
+    with database.begin() as tx:
+        note(database, tx, "kept")
+    with pytest.raises(KeyError), database.begin() as tx:
+        note(database, tx, "lost")
+        raise KeyError
+    with pytest.raises(Exception, match=r"(?i)unique"), database.begin() as tx:
+        note(database, tx, "lost, too")
+        note(database, tx, "kept")
+    assert words(database) == words(opened(url)) == ["kept"]
 
-    with reading(engine) as one, reading(engine) as other:
-        found = [it.exec_driver_sql("PRAGMA cache_size").scalar() for it in (one, other)]
 
-    assert found == [-256, -256]
+@BOTH
+def test_many_that_come_at_once_make_its_tables_once(opened, url):
+    faults = []
+    start = threading.Barrier(8)
+
+    def make() -> None:
+        start.wait()
+        try:
+            create(opened(url), NOTES)
+        except Exception as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=make) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert faults == []
+    assert words(opened(url)) == []
+
+
+@BOTH
+def test_who_reads_waits_for_no_writer(opened, tmp_path):
+    database = opened(f"sqlite:///{tmp_path}/some.db")
+    create(database, NOTES)
+    with database.begin() as tx:
+        note(database, tx, "not yet")
+        assert words(database) == []
+    assert words(database) == ["not yet"]
+
+
+@BOTH
+def test_a_file_that_cannot_be_opened_is_away(opened, tmp_path):
+    (tmp_path / "some.db").mkdir()
+    with pytest.raises(DatabaseAway, match="unable to open"):
+        create(opened(f"sqlite:///{tmp_path}/some.db"), NOTES)
+
+
+@BOTH
+def test_a_locked_file_is_away(opened, tmp_path, monkeypatch):
+    database = opened(f"sqlite:///{tmp_path}/some.db")
+    create(database, NOTES)
+    with database.begin() as tx:
+        tx.exec_driver_sql("PRAGMA busy_timeout=10")  # on the connection that is used next
+    somebody = sqlite3.connect(tmp_path / "some.db", isolation_level=None)
+    somebody.execute("BEGIN IMMEDIATE")
+    with pytest.raises(DatabaseAway, match="database is locked"), database.begin():
+        pass
+    somebody.execute("ROLLBACK")
+    with database.begin() as tx:
+        note(database, tx, "free")
+    assert words(database) == ["free"]
+
+
+@BOTH
+@pytest.mark.slow
+def test_a_server_that_has_closed_our_connections_is_asked_over_new_ones(opened, tmp_path):
+    with postgres(tmp_path) as url:
+        database = opened(url)
+        create(database, NOTES)
+        with reading(database), reading(database):  # two, to be kept
+            pass
+        with psycopg.connect(url, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+        assert words(database) == []
+        with pytest.raises(DatabaseAway, match="terminat"), database.begin() as tx:
+            with psycopg.connect(url, autocommit=True) as other:
+                other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+            note(database, tx, "lost")
+        assert words(database) == []
+    with pytest.raises(DatabaseAway), reading(database):
+        pass
+
+
+def test_a_url_of_sqlalchemys_is_read_as_it_reads_it(tmp_path):
+    for name in ("plain.db", "a b#c.db"):
+        theirs, url = tmp_path / name, f"sqlite:///{tmp_path / name}"
+        with open_database(url, MetaData()).begin() as tx:
+            tx.execute(text("CREATE TABLE theirs (number INTEGER)"))
+        with reading(DriverDatabase(url)) as tx:
+            assert tx.exec_driver_sql("SELECT name FROM sqlite_master").fetchall() == [("theirs",)]
+        assert theirs.is_file()
+
+
+def test_few_connections_are_kept(tmp_path):
+    database = DriverDatabase(f"sqlite:///{tmp_path}/some.db")
+    made = []
+    database.connect, connect = lambda: made.append(connect()) or made[-1], database.connect
+    with ExitStack() as many:
+        for _ in range(2 * MOST_KEPT):
+            many.enter_context(reading(database))
+    with ExitStack() as many:
+        for _ in range(MOST_KEPT):
+            many.enter_context(reading(database))
+    assert len(made) == 2 * MOST_KEPT
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        made[0].execute("SELECT 1")
+
+
+def test_every_connection_to_sqlite_caches_little(tmp_path):
+    database = DriverDatabase(f"sqlite:///{tmp_path}/some.db")
+    with reading(database) as one, reading(database) as other:
+        found = [it.exec_driver_sql("PRAGMA cache_size").fetchall() for it in (one, other)]
+    assert found == [[(-drivers.CACHE_KIB,)]] * 2

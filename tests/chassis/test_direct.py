@@ -298,7 +298,7 @@ def test_a_server_that_ends_soon_says_so_with_each_answer():
 def test_who_reads_no_answers_gets_no_more_of_them_than_fit(url, direct):
     """Else a caller that sends and never reads could fill the memory."""
     before, body = len(direct.taken), b"x" * 50_000
-    with connected(url) as sock:
+    with connected(url, holds_bytes=65_536) as sock:
         sock.setblocking(False)
         refused_at, sent = time.monotonic() + 2, 0
         request = asked(body)

@@ -13,25 +13,25 @@ import pytest
 from sqlalchemy import MetaData
 
 from chassis.databases import open_database
-from chassis.feed_store import FeedStore, feed_tables
+from chassis.drivers import DriverDatabase
+from chassis.feed_store import FeedStore
 from tests.chassis.test_feeds import rating
 from tests.postgres import postgres
 
 WRITERS, EACH = 8, 1250
 
 
-def open_store(url: str) -> FeedStore:
-    metadata = MetaData()
-    feed_tables(metadata)
-    return FeedStore(open_database(url, metadata), "ratings", metadata)
+def open_store(url: str, alone: bool = False) -> FeedStore:
+    return FeedStore(DriverDatabase(url) if alone else open_database(url, MetaData()), "ratings")
 
 
 def write(url: str, writer: int) -> None:
-    """Append in transactions of one to ten events, each held open for a random moment before it commits."""
-    store, luck, written = open_store(url), random.Random(writer), 0
+    """Append in transactions of one to ten events, each held open for a random moment before it commits; every second
+    writer by the driver alone."""
+    store, luck, written = open_store(url, alone=writer % 2 == 1), random.Random(writer), 0
     while written < EACH:
         count = min(luck.randint(1, 10), EACH - written)
-        with store.engine.begin() as tx:
+        with store.database.begin() as tx:
             store.append(tx, [rating(f"{writer}-{written + step}") for step in range(count)])
             time.sleep(luck.choice((0, 0, 0.001, 0.003)))
         written += count

@@ -12,12 +12,14 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import MetaData, func, select
+from sqlalchemy import MetaData
 
 from chassis.databases import open_database
+from chassis.drivers import DriverDatabase
 from chassis.feed_routes import feed_routes
-from chassis.feed_store import MOST_IN_ROW, CursorTooOld, Draft, FeedStore, FeedUnwritable, FeedWriter, feed_tables
-from chassis.followers import FeedAway, Follower, cursor_table
+from chassis.feed_store import MOST_IN_ROW, CursorTooOld, Draft, FeedStore
+from chassis.feed_writer import FeedUnwritable, FeedWriter
+from chassis.followers import FeedAway, Follower
 from chassis.service import make_app
 from contracts.feeds import RatingGiven
 from tests.servers import running
@@ -29,18 +31,26 @@ def rating(trip: str) -> Draft:
     return Draft("rating.given", NOON, trip, RatingGiven(trip_id=trip, stars=5, late=False))
 
 
+def by_sqlalchemy(url: str):
+    """A database as teams with tables of their own open it."""
+    return open_database(url, MetaData())
+
+
+@pytest.fixture(params=[by_sqlalchemy, DriverDatabase])
+def store(request, tmp_path):
+    return FeedStore(request.param(f"sqlite:///{tmp_path}/owner.db"), "ratings")
+
+
 @pytest.fixture
-def store(tmp_path):
-    metadata = MetaData()
-    feed_tables(metadata)
-    engine = open_database(f"sqlite:///{tmp_path}/owner.db", metadata)
-    return FeedStore(engine, "ratings", metadata)
+def writer_to(tmp_path):
+    """Makes writers with so much patience to what `store` has made."""
+    return lambda patience_s: FeedWriter(DriverDatabase(f"sqlite:///{tmp_path}/owner.db"), "ratings", patience_s)
 
 
 def test_ids_are_dense_and_in_order(store):
-    with store.engine.begin() as tx:
+    with store.database.begin() as tx:
         assert store.append(tx, [rating("a"), rating("b")]) == [1, 2]
-    with store.engine.begin() as tx:
+    with store.database.begin() as tx:
         assert store.append(tx, [rating("c")]) == [3]
 
     assert [json.loads(event)["subject"] for event in store.read(after=1, limit=10)] == ["b", "c"]
@@ -54,14 +64,14 @@ def subjects(store: FeedStore, after: int, limit: int) -> list[str]:
 
 
 @pytest.mark.parametrize("sizes", [(1, 1, 1), (3, 1, 2), (MOST_IN_ROW, 2), (2 * MOST_IN_ROW + 7, 1, MOST_IN_ROW + 1)])
-def test_however_events_came_together_they_are_read_from_any_id_on(store, sizes):
+def test_however_events_came_together_they_are_read_from_any_id_on(store, writer_to, sizes):
     trips = iter(range(10_000))
     for number, size in enumerate(sizes):
         names = [str(next(trips)) for _ in range(size)]
         if number % 2:
-            told(FeedWriter(store, 1), *names)
+            told(writer_to(1), *names)
         else:
-            with store.engine.begin() as tx:
+            with store.database.begin() as tx:
                 store.append(tx, [rating(name) for name in names])
     whole = [str(number) for number in range(sum(sizes))]
     for after in {0, 1, 2, 3, MOST_IN_ROW - 1, MOST_IN_ROW, MOST_IN_ROW + 1, len(whole) - 1, len(whole)}:
@@ -69,24 +79,24 @@ def test_however_events_came_together_they_are_read_from_any_id_on(store, sizes)
             assert subjects(store, after, limit) == whole[after : after + limit]
 
 
-def test_what_is_kept_may_begin_in_the_midst_of_events_that_came_together(store):
-    told(FeedWriter(store, 1), *"abcde")
-    told(FeedWriter(store, 1), "f")
+def test_what_is_kept_may_begin_in_the_midst_of_events_that_came_together(store, writer_to):
+    told(writer_to(1), *"abcde")
+    told(writer_to(1), "f")
     store.trim(before=4)
     assert subjects(store, 3, 10) == ["d", "e", "f"]
     with pytest.raises(CursorTooOld):
         store.read(after=2, limit=10)
     store.trim(before=6)
     assert subjects(store, 5, 10) == ["f"]
-    with store.engine.begin() as tx:
-        assert tx.execute(select(func.count()).select_from(store.events)).scalar() == 1
+    with store.database.begin() as tx:
+        assert tx.exec_driver_sql("SELECT id FROM feed_ratings").fetchall() == [(6,)]
 
 
 def test_a_rolled_back_append_leaves_neither_event_nor_gap(store):
-    with pytest.raises(RuntimeError), store.engine.begin() as tx:
+    with pytest.raises(RuntimeError), store.database.begin() as tx:
         store.append(tx, [rating("lost")])
         raise RuntimeError
-    with store.engine.begin() as tx:
+    with store.database.begin() as tx:
         assert store.append(tx, [rating("kept")]) == [1]
 
 
@@ -97,13 +107,13 @@ def told(writer: FeedWriter, *trips: str) -> None:
 @contextmanager
 def locked(store):
     """Somebody else writes."""
-    with store.engine.begin() as tx:
+    with store.database.begin() as tx:
         store.lock(tx)
         yield
 
 
-def test_a_writer_waits_for_the_lock_of_others_as_long_as_it_is_told_and_then_says_so(store):
-    writer, began = FeedWriter(store, patience_s=0.2), time.monotonic()
+def test_a_writer_waits_for_the_lock_of_others_as_long_as_it_is_told_and_then_says_so(store, writer_to):
+    writer, began = writer_to(0.2), time.monotonic()
     with locked(store):
         assert not writer.seize(0.01)
         assert time.monotonic() - began < 0.2
@@ -115,8 +125,8 @@ def test_a_writer_waits_for_the_lock_of_others_as_long_as_it_is_told_and_then_sa
     assert [json.loads(event)["subject"] for event in store.read(after=0, limit=10)] == ["b", "c"]
 
 
-def test_a_lock_taken_before_an_append_lasts_until_it(store):
-    writer, other = FeedWriter(store, patience_s=5), FeedWriter(store, patience_s=0.01)
+def test_a_lock_taken_before_an_append_lasts_until_it(store, writer_to):
+    writer, other = writer_to(5), writer_to(0.01)
     told(other, "a")
     assert writer.seize(0.01)
     with pytest.raises(FeedUnwritable):
@@ -126,8 +136,8 @@ def test_a_lock_taken_before_an_append_lasts_until_it(store):
     assert [json.loads(event)["subject"] for event in store.read(after=0, limit=10)] == ["a", "c", "d"]
 
 
-def test_an_append_that_cannot_even_be_written_down_gives_its_lock_back(store):
-    writer, other = FeedWriter(store, patience_s=5), FeedWriter(store, patience_s=0.01)
+def test_an_append_that_cannot_even_be_written_down_gives_its_lock_back(store, writer_to):
+    writer, other = writer_to(5), writer_to(0.01)
     assert writer.seize(0.01)
     with pytest.raises(TypeError):
         writer.append("rating.given", NOON, [(object(), "{}")])
@@ -136,7 +146,7 @@ def test_an_append_that_cannot_even_be_written_down_gives_its_lock_back(store):
 
 
 def test_a_cursor_behind_retention_is_told_so(store):
-    with store.engine.begin() as tx:
+    with store.database.begin() as tx:
         store.append(tx, [rating(str(number)) for number in range(10)])
     store.trim(before=6)
 
@@ -152,7 +162,7 @@ def test_over_http_with_long_polling_and_problems(store):
         assert httpx.get(f"{url}/feeds/ratings").json() == []
 
         def publish() -> None:
-            with store.engine.begin() as tx:
+            with store.database.begin() as tx:
                 store.append(tx, [rating("later")])
 
         timer = threading.Timer(0.3, publish)
@@ -170,13 +180,12 @@ def test_over_http_with_long_polling_and_problems(store):
         assert bad.json()["errors"][0]["field"] == "query.limit"
 
 
-def test_a_follower_goes_on_where_it_committed(store, tmp_path):
+@pytest.mark.parametrize("opened", [by_sqlalchemy, DriverDatabase])
+def test_a_follower_goes_on_where_it_committed(store, opened, tmp_path):
     app = make_app("ratings", CollectorRegistry(), ready=lambda: None)
     app.include_router(feed_routes(store))
-    metadata = MetaData()
-    cursors = cursor_table(metadata)
-    engine = open_database(f"sqlite:///{tmp_path}/consumer.db", metadata)
-    with store.engine.begin() as tx:
+    database = opened(f"sqlite:///{tmp_path}/consumer.db")
+    with store.database.begin() as tx:
         store.append(tx, [rating(str(number)) for number in range(7)])
     seen: list[str] = []
 
@@ -185,10 +194,10 @@ def test_a_follower_goes_on_where_it_committed(store, tmp_path):
 
     with running(app) as url:
         with pytest.raises(RuntimeError):
-            Follower(url, "ratings", engine, cursors, crash).step()
+            Follower(url, "ratings", database, crash).step()
         for _ in range(2):  # the second one starts as a fresh process would
             follower = Follower(
-                url, "ratings", engine, cursors, lambda _tx, events: seen.extend(event.subject for event in events), 3
+                url, "ratings", database, lambda _tx, events: seen.extend(event.subject for event in events), 3
             )
             follower.drain()
 
@@ -240,12 +249,10 @@ def answering(*answers: bytes | None):
 @pytest.fixture
 def follower_of(tmp_path):
     """Makes a follower of ratings at a URL, which tells a list whose trips they were."""
-    metadata = MetaData()
-    cursors = cursor_table(metadata)
-    engine = open_database(f"sqlite:///{tmp_path}/consumer.db", metadata)
+    database = DriverDatabase(f"sqlite:///{tmp_path}/consumer.db")
 
     def make(url: str, told: list[str]) -> Follower:
-        return Follower(url, "ratings", engine, cursors, lambda _tx, events: told.extend(it.subject for it in events))
+        return Follower(url, "ratings", database, lambda _tx, events: told.extend(it.subject for it in events))
 
     return make
 

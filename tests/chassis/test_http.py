@@ -63,9 +63,15 @@ def url() -> Iterator[str]:
 
 
 @contextmanager
-def connected(url: str) -> Iterator[socket.socket]:
+def connected(url: str, holds_bytes: int | None = None) -> Iterator[socket.socket]:
+    """A connection; at most about so much of what comes waits on our side for being read, else what the system gives,
+    on some machines tens of megabytes."""
     host, port = url.removeprefix("http://").split(":")
-    with socket.create_connection((host, int(port)), timeout=10) as sock:
+    with socket.socket() as sock:
+        sock.settimeout(10)
+        if holds_bytes is not None:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, holds_bytes)
+        sock.connect((host, int(port)))
         yield sock
 
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from sqlalchemy import MetaData
 
 from chassis.databases import open_database
-from chassis.followers import Follower, cursor_table
+from chassis.followers import Follower
 from contracts.bookings import CourierReport, Job, Quote, QuoteRequest, Rating, TripStatus
 from contracts.estimates import EstimatesAnswer, EstimatesRequest
 from contracts.feeds import PAYLOADS, Event, payload
@@ -146,9 +146,8 @@ def test_nobody_is_broken_by_what_the_next_version_adds(tmp_path):
         eventually(lambda: services.tandem.quote().source == "model", "a quote rests on tomorrow's serving")
         url, seen = str(services.serving.base_url), []
         metadata = MetaData()
-        cursors = cursor_table(metadata)
         engine = open_database(f"sqlite:///{tmp_path}/follower.db", metadata)
-        follower = Follower(url, "estimates", engine, cursors, lambda _tx, events: seen.extend(events), limit=3)
+        follower = Follower(url, "estimates", engine, lambda _tx, events: seen.extend(events), limit=3)
         follower.drain()
         assert {event.type for event in seen} == {"estimate.answered"}
         for event in seen:
@@ -167,11 +166,10 @@ def test_a_cursor_moves_beyond_what_a_follower_does_not_know(tmp_path):
         return [event for event in told if int(event["id"]) > after]
 
     metadata = MetaData()
-    cursors = cursor_table(metadata)
     engine = open_database(f"sqlite:///{tmp_path}/follower.db", metadata)
     seen: list[str] = []
     with running(app) as url:
-        follower = Follower(url, "ratings", engine, cursors, lambda _tx, events: seen.extend(it.id for it in events))
+        follower = Follower(url, "ratings", engine, lambda _tx, events: seen.extend(it.id for it in events))
         follower.step()
         follower.step()
 

@@ -13,7 +13,7 @@ from sqlalchemy import MetaData
 
 from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
-from chassis.feed_store import Draft, FeedStore, feed_tables
+from chassis.feed_store import Draft, FeedStore
 from chassis.service import make_app
 from contracts.decisions import Decision
 from contracts.trips import CompletedTrip
@@ -30,7 +30,7 @@ class Publisher:
     def send_lines(self, lines: Sequence[str]) -> None:
         """Publish events as `data.history` writes them: line N starts with the id N."""
         head = '{"specversion":"1.0","id":"'
-        with self.store.engine.begin() as tx:
+        with self.store.database.begin() as tx:
             tails = [line.removeprefix(head).lstrip("0123456789") for line in lines]
             self.store.append_encoded(tx, [(head, tail) for tail in tails])
 
@@ -40,12 +40,12 @@ class Publisher:
             Draft("trip.delivered", row["ended_at"], row["trip_id"], CompletedTrip.model_construct(**row))
             for row in rows
         ]
-        with self.store.engine.begin() as tx:
+        with self.store.database.begin() as tx:
             self.store.append(tx, drafts)
 
     def decide(self, *decisions: Decision) -> None:
         """Publish decisions."""
-        with self.store.engine.begin() as tx:
+        with self.store.database.begin() as tx:
             self.store.append(tx, [Draft("decision.made", item.at, item.decision_id, item) for item in decisions])
 
 
@@ -53,8 +53,7 @@ class Publisher:
 def publisher(folder: Path, feed: str) -> Iterator[Publisher]:
     """Serve one empty feed, kept in `folder`."""
     metadata = MetaData()
-    feed_tables(metadata)
-    store = FeedStore(open_database(f"sqlite:///{folder}/{feed}.db", metadata), feed, metadata)  # type: ignore[arg-type]
+    store = FeedStore(open_database(f"sqlite:///{folder}/{feed}.db", metadata), feed)  # type: ignore[arg-type]
     app = make_app(feed, CollectorRegistry(), ready=lambda: None)
     app.include_router(feed_routes(store))
     with running(app) as url:

@@ -22,7 +22,7 @@ from sqlalchemy import MetaData
 from chassis.clock import Clock
 from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
-from chassis.feed_store import Draft, FeedStore, feed_tables
+from chassis.feed_store import Draft, FeedStore
 from chassis.service import make_app
 from contracts.bundle import BundleRefused, BundleReleased, Manifest, verify, write_checksums
 from contracts.decisions import Decision
@@ -42,11 +42,10 @@ class Upstream:
 
     def __init__(self, folder: Path) -> None:
         metadata = MetaData()
-        feed_tables(metadata)
         self.engine = open_database(f"sqlite:///{folder}/upstream.db", metadata)
-        self.decisions = FeedStore(self.engine, "decisions", metadata)
-        self.snapshots = FeedStore(self.engine, "snapshots", metadata)
-        self.rollout = FeedStore(self.engine, "rollout", metadata)
+        self.decisions = FeedStore(self.engine, "decisions")
+        self.snapshots = FeedStore(self.engine, "snapshots")
+        self.rollout = FeedStore(self.engine, "rollout")
 
     def app(self):
         app = make_app("upstream", CollectorRegistry(), ready=lambda: None)

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import select
 
-from chassis.databases import open_database, reading
+from chassis.databases import open_database
+from chassis.sql import reading
 from contracts import requirements
 from contracts.decisions import Decision
 from monitoring.announcer import Announcer

@@ -22,7 +22,7 @@ from sqlalchemy import MetaData, text
 
 from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
-from chassis.feed_store import Draft, FeedStore, feed_tables
+from chassis.feed_store import Draft, FeedStore
 from chassis.service import make_app
 from contracts.bundle import BundleRefused, BundleReleased, Evidence, Lineage, Manifest, PromiseLevel, Scope, Slice
 from contracts.estimates import EstimateAnswered, ModelAnswer, Quantiles, Rollout, RolloutChanged
@@ -239,11 +239,10 @@ class Feeds:
 
     def __init__(self, path, events: list[tuple[datetime, str, Draft]]) -> None:
         metadata = MetaData()
-        feed_tables(metadata)
         self.engine = open_database(f"sqlite:///{path}", metadata)
         with self.engine.begin() as tx:
             tx.execute(text("PRAGMA cache_size=-20000"))
-        self.stores = {feed: FeedStore(self.engine, feed, metadata) for feed in FEEDS}
+        self.stores = {feed: FeedStore(self.engine, feed) for feed in FEEDS}
         self.waiting = [(at, order, feed, draft) for order, (at, feed, draft) in enumerate(events)]
         heapq.heapify(self.waiting)
         self.order = len(events)

@@ -8,8 +8,8 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import select, update
 
-from chassis.databases import reading
 from chassis.problems import ProblemError
+from chassis.sql import reading
 from contracts import requirements
 from contracts.decisions import KINDS
 from contracts.estimates import Rollout

@@ -14,7 +14,7 @@ from sqlalchemy import MetaData
 
 from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
-from chassis.feed_store import Draft, FeedStore, feed_tables
+from chassis.feed_store import Draft, FeedStore
 from chassis.service import make_app
 from contracts.conditions import CityMap, Conditions, MapZone
 from contracts.estimates import Estimate, EstimatesAnswer, EstimatesRequest, Explanation, Quantiles, Reason
@@ -62,13 +62,12 @@ class FakeCity:
 
     def __init__(self, folder: Path) -> None:
         metadata = MetaData()
-        feed_tables(metadata)
-        self.feed = FeedStore(open_database(f"sqlite:///{folder}/city.db", metadata), "conditions", metadata)
+        self.feed = FeedStore(open_database(f"sqlite:///{folder}/city.db", metadata), "conditions")
         self.app = make_app("city", CollectorRegistry(), ready=lambda: None)
         self.app.include_router(feed_routes(self.feed))
 
     def publish(self, *news: CityMap | Conditions) -> None:
-        with self.feed.engine.begin() as tx:
+        with self.feed.database.begin() as tx:
             for item in news:
                 kind = "map" if isinstance(item, CityMap) else "reading"
                 at = getattr(item, "at", datetime(2026, 6, 1, tzinfo=UTC))

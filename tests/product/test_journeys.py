@@ -148,9 +148,7 @@ def test_an_outcome_that_cannot_be_told_has_not_happened(tmp_path, stack):
     tandem.book(trip)
     ledger_url = tandem.settings.database_url("product").removeprefix("sqlite:///")
     with sqlite3.connect(ledger_url) as side_door:  # the next append fails, in the middle of the transaction
-        side_door.execute(
-            "CREATE TRIGGER full BEFORE INSERT ON feed_events BEGIN SELECT RAISE(ABORT, 'disk full'); END"
-        )
+        side_door.execute("CREATE TRIGGER full BEFORE INSERT ON feed_trips BEGIN SELECT RAISE(ABORT, 'disk full'); END")
     at = tandem.clock.now()
     body = {"event": "delivered", "at": at.isoformat()}
     place = f"{tandem.client.base_url}/api/courier/trips/{trip}/reports"  # uvicorn drops a connection after a crash

@@ -99,8 +99,7 @@ def talkative_feed(shop: Shop) -> None:
     def talk(database: Path) -> None:
         with sqlite3.connect(database) as db:
             db.execute(
-                'UPDATE feed_events SET event = replace(event, \'"stars"\', \'"comment":"\' || ? || \'","stars"\') '
-                "WHERE feed = 'ratings'",
+                'UPDATE feed_ratings SET event = replace(event, \'"stars"\', \'"comment":"\' || ? || \'","stars"\')',
                 [COMMENT],
             )
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
-from chassis.databases import reading
+from chassis.sql import reading
 from contracts import requirements
 from contracts.measurements import Measurement
 from contracts.snapshots import BatchJudged

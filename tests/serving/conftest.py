@@ -18,7 +18,7 @@ from sqlalchemy import MetaData
 from chassis.clock import Clock
 from chassis.databases import open_database
 from chassis.feed_routes import feed_routes
-from chassis.feed_store import Draft, FeedStore, feed_tables
+from chassis.feed_store import Draft, FeedStore
 from chassis.service import make_app
 from chassis.tokens import make_tokens, read_token
 from contracts.decisions import Decision, DecisionKind
@@ -36,10 +36,9 @@ class Upstream:
 
     def __init__(self, folder: Path) -> None:
         metadata = MetaData()
-        feed_tables(metadata)
         self.engine = open_database(f"sqlite:///{folder}/upstream.db", metadata)
-        self.bundles = FeedStore(self.engine, "bundles", metadata)
-        self.decisions = FeedStore(self.engine, "decisions", metadata)
+        self.bundles = FeedStore(self.engine, "bundles")
+        self.decisions = FeedStore(self.engine, "decisions")
         self.url = ""
 
     def app(self):

@@ -8,15 +8,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-from sqlalchemy import MetaData
 
 from chassis.clock import Clock
-from chassis.databases import open_database
-from chassis.feed_store import FeedStore, FeedWriter, feed_tables
+from chassis.drivers import DriverDatabase
+from chassis.feed_store import FeedStore
+from chassis.feed_writer import FeedWriter
 from contracts import requirements
 from contracts.estimates import RolloutChanged, RolloutCommand
 from contracts.feeds import Event, payload
-from serving.conductor import Conductor, seal_table
+from serving.conductor import Conductor, Seals
 from serving.metrics import Metrics
 from tests.bundles import make_bundle
 from tests.serving.conftest import LIVE
@@ -42,11 +42,8 @@ class Workers:
     folder: Path
 
     def __post_init__(self) -> None:
-        metadata = MetaData()
-        feed_tables(metadata)
-        self.seals = seal_table(metadata)
-        database = open_database(f"sqlite:///{self.folder}/serving.db", metadata)
-        self.rollout, self.estimates = (FeedStore(database, name, metadata) for name in ("rollout", "estimates"))
+        database = DriverDatabase(f"sqlite:///{self.folder}/serving.db")
+        self.rollout, self.estimates = (FeedStore(database, name) for name in ("rollout", "estimates"))
         self.bundles = Bundles(self.folder)
         self.clock = Clock(time_zone="Europe/Berlin", city_start=LIVE, wall_start=0, speed=1)
         for version in "123":
@@ -54,7 +51,9 @@ class Workers:
 
     def conductor(self) -> Conductor:
         """One more worker's, started."""
-        made = Conductor(self.rollout, self.seals, self.bundles, self.clock, Metrics(requirements.load()))
+        made = Conductor(
+            self.rollout, Seals(self.rollout.database), self.bundles, self.clock, Metrics(requirements.load())
+        )
         made.start()
         return made
 
@@ -73,7 +72,7 @@ def workers(tmp_path) -> Workers:
 
 
 def test_estimates_are_recorded_while_a_bundle_is_loaded(workers):
-    conductor, writer = workers.conductor(), FeedWriter(workers.estimates, patience_s=0.1)
+    conductor, writer = workers.conductor(), FeedWriter(workers.estimates.database, "estimates", patience_s=0.1)
     workers.bundles.meanwhile = lambda: writer.append("estimate.answered", LIVE, [("trip", "{}")])
     for command in (told("challenge", "1"), told("challenge", "2")):
         conductor.command(command)

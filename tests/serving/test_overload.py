@@ -8,11 +8,11 @@ import time
 from dataclasses import dataclass, field
 
 import pytest
-from sqlalchemy import MetaData
 
 from chassis.clock import real_time
-from chassis.databases import open_database
-from chassis.feed_store import FeedStore, FeedWriter, feed_tables
+from chassis.drivers import DriverDatabase
+from chassis.feed_store import FeedStore
+from chassis.feed_writer import FeedWriter
 from chassis.problems import ProblemError
 from contracts import requirements
 from contracts.estimates import TIMEOUT_HEADER, EstimatesAnswer, EstimatesRequest, Rollout
@@ -96,14 +96,12 @@ class Serving:
     how: dict = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        metadata = MetaData()
-        feed_tables(metadata)
-        self.feed = FeedStore(open_database(f"sqlite:///{self.folder}/feed.db", metadata), "estimates", metadata)
+        self.feed = FeedStore(DriverDatabase(f"sqlite:///{self.folder}/feed.db"), "estimates")
         make_bundle(self.folder, "1", **self.how)
         self.bundle = load(self.folder, "1", None, Watch())
         self.fleet = Fleet(Rollout(champion="1"), {"champion": self.bundle})
         patience = [Patience(0.5, 1.0) for _ in range(2)]
-        self.engine = Engine(self, FeedWriter(self.feed, 0.1), real_time(), METRICS, *patience)
+        self.engine = Engine(self, FeedWriter(self.feed.database, "estimates", 0.1), real_time(), METRICS, *patience)
 
     def answers(self, *asked: tuple[str, float, float]) -> list[str]:
         """What callers get who ask at once, each for a trip by its id and length in km and with seconds of patience:

@@ -328,11 +328,11 @@ def test_when_too_many_trips_wait_for_the_database_the_next_is_refused_at_once(p
 
 def test_an_answer_that_cannot_be_recorded_is_not_sent(champion, place, trip):
     database = sqlite3.connect(place.var / "serving.db")
-    database.execute("ALTER TABLE feed_events RENAME TO lost")
+    database.execute("ALTER TABLE feed_estimates RENAME TO lost")
     refused = champion.estimate(trip)
     assert refused.status_code == 503
     assert refused.json()["type"] == "/problems/not-recorded"
-    database.execute("ALTER TABLE lost RENAME TO feed_events")
+    database.execute("ALTER TABLE lost RENAME TO feed_estimates")
     assert champion.estimate(trip).status_code == 200
     assert len(champion.feed("estimates")) == 1
 
