@@ -26,7 +26,7 @@ from serving.bundles import BundleRefused, LoadedBundle, load
 from serving.metrics import Metrics
 from serving.rollout import NotApplicable, Role, apply, command_of, fold, versions, without
 from serving.store import Store
-from serving.watchdog import Watch
+from serving.watchdog import Watch, giving_way
 
 log = logging.getLogger(__name__)
 LOOK_AT_OTHERS_S = 0.25
@@ -219,7 +219,7 @@ class Conductor:
                 with reading(self.store.database) as tx:
                     seal = self.seals.of(tx, version)
             try:
-                found = load(self.bundles.fetch(version), version, seal, self._watch)
+                found = giving_way(lambda: load(self.bundles.fetch(version), version, seal, self._watch))
             except BundleRefused as refused:
                 found = refused
             self._loaded[version] = found

@@ -31,23 +31,38 @@ class TooSlow(TandemError):
 
 def within(limit_s: float, work: Callable[[], T]) -> T:
     """What `work` answers or raises, done in a thread of its own. Raises `TooSlow` after `limit_s`; the thread, a
-    daemon, is then left to itself. On Linux it gives way to threads that answer requests: to load a graph computes for
-    milliseconds, which on a busy processor they would wait for."""
-    told: Future[T] = Future()
-
-    def tell() -> None:
-        try:
-            if sys.platform == "linux":  # elsewhere it would be the whole process
-                os.nice(GIVES_WAY)
-            told.set_result(work())
-        except BaseException as error:  # whatever it is, it is for who waits
-            told.set_exception(error)
-
-    Thread(target=tell, name="within", daemon=True).start()
+    daemon, is then left to itself."""
+    told = _apart(work)
     done, _ = wait([told], limit_s)
     if not done:
         raise TooSlow(limit_s)
     return told.result()
+
+
+def giving_way(work: Callable[[], T]) -> T:
+    """What `work` answers or raises, done in a thread that on Linux gives way to those that answer requests, as do the
+    threads it makes: to load a graph computes for milliseconds, which on a busy processor they would wait for."""
+
+    def work_gently() -> T:
+        if sys.platform == "linux":  # elsewhere it would be the whole process
+            os.nice(GIVES_WAY)
+            os.sched_yield()  # what it was given as a new thread, which others wait for
+        return work()
+
+    return _apart(work_gently).result()
+
+
+def _apart(work: Callable[[], T]) -> Future[T]:
+    told: Future[T] = Future()
+
+    def tell() -> None:
+        try:
+            told.set_result(work())
+        except BaseException as error:  # whatever it is, it is for who waits
+            told.set_exception(error)
+
+    Thread(target=tell, name="apart", daemon=True).start()
+    return told
 
 
 class Watch:

@@ -13,7 +13,7 @@ import pytest
 
 from contracts.trips import MODEL_INPUTS
 from serving.bundles import Batch, load
-from serving.watchdog import GIVES_WAY, QUIET_S, TooSlow, Watch, Watchdog, within
+from serving.watchdog import GIVES_WAY, QUIET_S, TooSlow, Watch, Watchdog, giving_way, within
 from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle
 
 SLACK_S = 1.0  # what a busy machine may add
@@ -113,10 +113,17 @@ def test_what_the_graph_raises_in_time_is_its_own(bundle):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there threads differ in niceness")
-def test_what_is_done_within_a_limit_gives_way_to_who_answers():
+def test_what_gives_way_to_who_answers_does_so_in_its_own_threads_too():
     ours = os.nice(0)
-    assert within(5, lambda: os.nice(0)) == min(ours + GIVES_WAY, 19)
-    assert os.nice(0) == ours
+    assert giving_way(lambda: os.nice(0)) == min(ours + GIVES_WAY, 19)
+    assert giving_way(lambda: within(5, lambda: os.nice(0))) == min(ours + GIVES_WAY, 19)
+    assert within(5, lambda: os.nice(0)) == os.nice(0) == ours
+
+
+def test_what_gives_way_answers_or_raises():
+    assert giving_way(lambda: 42) == 42
+    with pytest.raises(ZeroDivisionError):
+        giving_way(lambda: 1 / 0)
 
 
 def test_within_answers_raises_or_gives_up():
