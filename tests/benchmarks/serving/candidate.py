@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-import httpx
 import polars as pl
 
 from chassis.clock import Clock
@@ -82,7 +81,7 @@ class Candidate:
     trip: TripRequest
     answer: bytes
     manifest: Manifest
-    client: httpx.Client
+    token: str
 
     @property
     def port(self) -> int:
@@ -91,10 +90,10 @@ class Candidate:
     def control(self, action: str, version: str | None = None) -> dict[str, object]:
         """Change the rollout; answers the new one. Raises `Refused`."""
         told = {"action": action, "reason": "benchmark"} | ({"version": version} if version else {})
-        answer = self.client.post("/v1/rollout", json=told)
-        if answer.status_code != 200:
-            raise Refused(f"{action} of {version}: {answer.status_code} {answer.text[:300]}")
-        return answer.json()
+        status, answer = asked(self.port, questions.post("/v1/rollout", json.dumps(told), self.token))
+        if status != 200:
+            raise Refused(f"{action} of {version}: {status} {answer[:300]!r}")
+        return json.loads(answer)
 
     def swap(self, number: int) -> None:
         """Make another bundle champion, as a release does: into shadow, loaded and warmed, then promoted."""
@@ -128,15 +127,11 @@ def serving(
     }
     (trip,) = questions.trips(manifest, 1, seed=0)
     (question,) = questions.estimates([trip])
-    headers = {"Authorization": f"Bearer {read_token(var / 'tokens', 'control')}"}
     fresh = not (var / "serving.db").exists()
     first = "GET /health/live HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" if fresh else question
     log = var.parent / "serving.log"
-    with (
-        started("serving", command, port, first, log, cores.server, kept | told) as server,
-        httpx.Client(base_url=f"http://127.0.0.1:{port}", headers=headers, timeout=30) as client,
-    ):
-        found = Candidate(server, trip, server.answer, manifest, client)
+    with started("serving", command, port, first, log, cores.server, kept | told) as server:
+        found = Candidate(server, trip, server.answer, manifest, read_token(var / "tokens", "control"))
         if fresh:
             found.control("challenge", VERSIONS[0])
             _, found.answer = asked(port, question)

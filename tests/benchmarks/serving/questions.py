@@ -64,10 +64,11 @@ def tensors(trip: TripRequest, zone: ZoneInfo) -> str:
     return json.dumps({"inputs": inputs})
 
 
-def post(path: str, body: str) -> str:
-    """A whole request, with the headers that httpx sends."""
+def post(path: str, body: str, token: str = "") -> str:
+    """A whole request, with the headers that httpx sends; with a token where it needs one."""
+    allowed = f"Authorization: Bearer {token}\r\n" if token else ""
     return (
         f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: */*\r\nAccept-Encoding: gzip, deflate\r\n"
         f"Connection: keep-alive\r\nUser-Agent: python-httpx/0.28.1\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {len(body)}\r\n\r\n{body}"
+        f"{allowed}Content-Length: {len(body)}\r\n\r\n{body}"
     )
