@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Protocol
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
@@ -20,6 +21,8 @@ Tell = Callable[[int, bytes, bytes], None]
 NEGOTIATED = frozenset((b"transfer-encoding", b"expect", b"upgrade"))
 CONNECTION = (b"keep-alive", b"close")
 HEAD = re.compile(rb"POST ([!-~]++) HTTP/1\.1\r\n((?:[A-Za-z0-9-]++: (?! )[ -~]++(?<! )\r\n)++)\r\n")
+END = b"\r\n\r\n"
+LONGEST_HEAD, REMEMBERED = 2_048, 1_024  # bytes, heads: two megabytes at most
 LENGTH = re.compile(rb"0|[1-9][0-9]{0,5}")
 
 
@@ -56,16 +59,19 @@ class DirectProtocol(LimitedProtocol):
         """Called with each read of the socket."""
         if self.refused:
             return
-        if self.asking:
-            self.held += data
-            if len(self.held) > HIGH_WATER_LIMIT:
-                self.flow.pause_reading()
-        elif self.held:
-            self._take(self.held + data)
-        elif self.within or self._busy() or self.flow.write_paused:
+        if not (self.asking or self.held) and (self.within or self._busy()):
             super().data_received(data)
+        elif self.asking or self.flow.write_paused:
+            self.held += data
+            if self.flow.write_paused or len(self.held) > HIGH_WATER_LIMIT:
+                self.flow.pause_reading()
         else:
-            self._take(data)
+            self._take(self.held + data)
+
+    def resume_writing(self) -> None:
+        """Called by the transport once the caller has read most of the answers."""
+        super().resume_writing()
+        self.loop.call_soon(self._go_on)
 
     def shutdown(self) -> None:
         """Called by uvicorn when the server ends."""
@@ -85,12 +91,12 @@ class DirectProtocol(LimitedProtocol):
 
     def _take(self, data: bytes) -> None:
         """Answer the request that `data` begins with, or wait for the rest of it, or leave all to uvicorn."""
-        head = HEAD.match(data)
-        headers = None if head is None or head[1] != self.path else _plain(head[2])
-        if head is None or headers is None:
+        start = data.find(END) + len(END)
+        headers = _plain(self.path, data[:start]) if len(END) <= start <= LONGEST_HEAD else None
+        if headers is None:
             self._leave(data)
             return
-        start, end = head.end(), head.end() + int(headers[b"content-length"])
+        end = start + int(headers[b"content-length"])
         if end > len(data):
             self._wait(data, end)
             return
@@ -137,7 +143,7 @@ class DirectProtocol(LimitedProtocol):
             self.loop.call_soon(self._go_on)
 
     def _go_on(self) -> None:
-        if self.held and not self.asking:
+        if self.held and not self.asking and not self.flow.write_paused:
             self.flow.resume_reading()
             behind, self.held = self.held, b""
             self._take(behind)
@@ -155,14 +161,17 @@ class DirectProtocol(LimitedProtocol):
         super()._too_slow()
 
 
-def _plain(lines: bytes) -> dict[bytes, bytes] | None:
-    """A request's headers, or None where they ask for more than an answer."""
-    headers = {}
-    for line in lines.split(b"\r\n"):
+@lru_cache(REMEMBERED)  # callers say the same again and again, and to read it takes as long as the body
+def _plain(path: bytes, head: bytes) -> Mapping[bytes, bytes] | None:
+    """The headers of a plain request for `path`, or None where it is none."""
+    found = HEAD.fullmatch(head)
+    if found is None or found[1] != path:
+        return None
+    headers, lines = {}, found[2].split(b"\r\n")[:-1]
+    for line in lines:
         name, _, value = line.partition(b": ")
         headers[name.lower()] = value
-    del headers[b""]  # behind the last line
-    if len(headers) != lines.count(b"\r\n") or LENGTH.fullmatch(headers.get(b"content-length", b"")) is None:
+    if len(headers) != len(lines) or LENGTH.fullmatch(headers.get(b"content-length", b"")) is None:
         return None
     if headers.get(b"connection", b"close") not in CONNECTION or not NEGOTIATED.isdisjoint(headers):
         return None
