@@ -19,7 +19,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TEST_TOOLS = ["pytest", "pytest-timeout", "pytest-xdist", "hypothesis", "filelock", "httpx"]
 BUILD_TOOLS = ["hatchling", "editables"]
-HEAVY = ("torch", "mlflow", "pandas", "polars", "pandera", "onnxruntime", "locust", "jinja2")
+HEAVY = ("torch", "mlflow", "pandas", "polars", "pandera", "onnxruntime", "locust", "jinja2", "sqlalchemy")
 
 
 @dataclass(frozen=True)
@@ -32,15 +32,17 @@ class Part:
 
 
 PARTS = {
-    "product": Part(("jinja2",), ("test_promise", "test_tracking", "test_fallback", "test_consumers")),
+    "product": Part(("jinja2", "sqlalchemy"), ("test_promise", "test_tracking", "test_fallback", "test_consumers")),
     "serving": Part(
         ("onnxruntime",), ("test_rollout", "test_bundles", "test_consumers"), ("onnx", "psutil", "psycopg[binary]")
     ),
-    "monitoring": Part(("jinja2",), ("test_policy", "test_cohorts", "test_coverage", "test_service")),
-    "data": Part(("polars", "pandera"), ("test_lake", "test_intake", "test_snapshots", "test_city_service")),
+    "monitoring": Part(("jinja2", "sqlalchemy"), ("test_policy", "test_cohorts", "test_coverage", "test_service")),
+    "data": Part(
+        ("polars", "pandera", "sqlalchemy"), ("test_lake", "test_intake", "test_snapshots", "test_city_service")
+    ),
     "loadtests": Part(("locust", "jinja2"), ("test_report", "test_traffic")),
     "model": Part(
-        ("torch", "mlflow", "pandas", "polars", "pandera", "onnxruntime", "jinja2"),
+        ("torch", "mlflow", "pandas", "polars", "pandera", "onnxruntime", "jinja2", "sqlalchemy"),
         ("test_network", "test_gate"),
     ),
 }

@@ -5,9 +5,7 @@ from __future__ import annotations
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 
 import psycopg
 import pytest
@@ -17,14 +15,10 @@ from chassis import drivers
 from chassis.databases import open_database
 from chassis.drivers import MOST_KEPT, DriverDatabase
 from chassis.sql import DatabaseAway, NoPostgresDriver, create, marked, reading
+from tests.chassis.conftest import BOTH_WAYS
 from tests.postgres import postgres
 
-
-def by_sqlalchemy(url: str):
-    return open_database(url, MetaData())
-
-
-BOTH = pytest.mark.parametrize("opened", [by_sqlalchemy, DriverDatabase])
+BOTH = pytest.mark.parametrize("opened", BOTH_WAYS)
 NOTES = "CREATE TABLE IF NOT EXISTS notes (word VARCHAR(40) PRIMARY KEY)"
 
 
@@ -35,15 +29,6 @@ def note(database, tx, word: str) -> None:
 def words(database) -> list[str]:
     with reading(database) as tx:
         return [word for (word,) in tx.exec_driver_sql("SELECT word FROM notes ORDER BY word").fetchall()]
-
-
-@pytest.fixture(params=["sqlite", pytest.param("postgres", marks=pytest.mark.slow)])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/some folder/some.db"
-    else:
-        with postgres(tmp_path) as server:
-            yield server
 
 
 @BOTH

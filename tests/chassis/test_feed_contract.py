@@ -6,23 +6,19 @@ import json
 import multiprocessing
 import random
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-from sqlalchemy import MetaData
 
-from chassis.databases import open_database
 from chassis.drivers import DriverDatabase
 from chassis.feed_store import FeedStore
+from tests.chassis.conftest import by_sqlalchemy
 from tests.chassis.test_feeds import rating
-from tests.postgres import postgres
 
 WRITERS, EACH = 8, 1250
 
 
 def open_store(url: str, alone: bool = False) -> FeedStore:
-    return FeedStore(DriverDatabase(url) if alone else open_database(url, MetaData()), "ratings")
+    return FeedStore(DriverDatabase(url) if alone else by_sqlalchemy(url), "ratings")
 
 
 def write(url: str, writer: int) -> None:
@@ -35,15 +31,6 @@ def write(url: str, writer: int) -> None:
             store.append(tx, [rating(f"{writer}-{written + step}") for step in range(count)])
             time.sleep(luck.choice((0, 0, 0.001, 0.003)))
         written += count
-
-
-@pytest.fixture(params=["sqlite", "postgres"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path}/feed.db"
-    else:
-        with postgres(tmp_path) as server:
-            yield server
 
 
 @pytest.mark.slow

@@ -12,9 +12,7 @@ from datetime import UTC, datetime
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import MetaData
 
-from chassis.databases import open_database
 from chassis.drivers import DriverDatabase
 from chassis.feed_routes import feed_routes
 from chassis.feed_store import MOST_IN_ROW, CursorTooOld, Draft, FeedStore
@@ -22,6 +20,7 @@ from chassis.feed_writer import FeedUnwritable, FeedWriter
 from chassis.followers import FeedAway, Follower
 from chassis.service import make_app
 from contracts.feeds import RatingGiven
+from tests.chassis.conftest import BOTH_WAYS
 from tests.servers import running
 
 NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
@@ -31,12 +30,7 @@ def rating(trip: str) -> Draft:
     return Draft("rating.given", NOON, trip, RatingGiven(trip_id=trip, stars=5, late=False))
 
 
-def by_sqlalchemy(url: str):
-    """A database as teams with tables of their own open it."""
-    return open_database(url, MetaData())
-
-
-@pytest.fixture(params=[by_sqlalchemy, DriverDatabase])
+@pytest.fixture(params=BOTH_WAYS)
 def store(request, tmp_path):
     return FeedStore(request.param(f"sqlite:///{tmp_path}/owner.db"), "ratings")
 
@@ -180,7 +174,7 @@ def test_over_http_with_long_polling_and_problems(store):
         assert bad.json()["errors"][0]["field"] == "query.limit"
 
 
-@pytest.mark.parametrize("opened", [by_sqlalchemy, DriverDatabase])
+@pytest.mark.parametrize("opened", BOTH_WAYS)
 def test_a_follower_goes_on_where_it_committed(store, opened, tmp_path):
     app = make_app("ratings", CollectorRegistry(), ready=lambda: None)
     app.include_router(feed_routes(store))

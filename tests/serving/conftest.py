@@ -13,10 +13,9 @@ from pathlib import Path
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import MetaData
 
 from chassis.clock import Clock
-from chassis.databases import open_database
+from chassis.drivers import DriverDatabase
 from chassis.feed_routes import feed_routes
 from chassis.feed_store import Draft, FeedStore
 from chassis.service import make_app
@@ -35,10 +34,9 @@ class Upstream:
     """What model and monitoring publish, served over HTTP from a database of its own."""
 
     def __init__(self, folder: Path) -> None:
-        metadata = MetaData()
-        self.engine = open_database(f"sqlite:///{folder}/upstream.db", metadata)
-        self.bundles = FeedStore(self.engine, "bundles")
-        self.decisions = FeedStore(self.engine, "decisions")
+        self.database = DriverDatabase(f"sqlite:///{folder}/upstream.db")
+        self.bundles = FeedStore(self.database, "bundles")
+        self.decisions = FeedStore(self.database, "decisions")
         self.url = ""
 
     def app(self):
@@ -66,13 +64,13 @@ class Upstream:
     def publish_raw(self, store: FeedStore, event_type: str, subject: str, data: dict[str, object]) -> None:
         """An event as another version of the contract would write it."""
         head = {"source": f"/tandem/{store.feed}", "type": event_type, "time": LIVE.isoformat(), "subject": subject}
-        with self.engine.begin() as tx:
+        with self.database.begin() as tx:
             store.append_encoded(
                 tx, [('{"specversion":"1.0","id":"', f'",{json.dumps(head)[1:-1]},"data":{json.dumps(data)}}}')]
             )
 
     def _publish(self, store: FeedStore, event_type: str, subject: str, told: Wire) -> None:
-        with self.engine.begin() as tx:
+        with self.database.begin() as tx:
             store.append(tx, [Draft(event_type, LIVE, subject, told)])
 
 
