@@ -14,9 +14,8 @@ from sqlalchemy import Connection, Engine, MetaData, create_engine, event
 from sqlalchemy.engine import ExceptionContext, make_url
 from sqlalchemy.exc import OperationalError
 
+from chassis.drivers import WAITS_S, keep_log
 from chassis.sql import DatabaseAway, NoPostgresDriver
-
-PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", "busy_timeout=10000")
 
 
 def open_database(url: str, tables: MetaData) -> Engine:
@@ -28,7 +27,7 @@ def open_database(url: str, tables: MetaData) -> Engine:
     if parsed.get_backend_name() == "sqlite":
         if parsed.database:
             Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
-        engine = create_engine(parsed, connect_args={"timeout": 10, "check_same_thread": False})
+        engine = create_engine(parsed, connect_args={"timeout": WAITS_S, "check_same_thread": False})
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_now)
     else:
@@ -43,8 +42,8 @@ def open_database(url: str, tables: MetaData) -> Engine:
 
 def _prepare_sqlite(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # we begin transactions ourselves, see _begin_now
-    for pragma in PRAGMAS:
-        connection.execute(f"PRAGMA {pragma}")
+    keep_log(connection)
+    connection.execute("PRAGMA synchronous=NORMAL")
 
 
 def _begin_now(connection: Connection) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from copy import copy
@@ -29,7 +30,8 @@ LONGEST_LOG_PAGES = 16_384  # of 4 KiB: 64 MiB
 READS, WRITES = "BEGIN", "BEGIN IMMEDIATE"  # SQLite's lock, asked for in mid-transaction, can fail without waiting
 MOST_KEPT = 5  # connections that rest
 HOLDS_MS = 50  # for how long a checkpoint that holds off writers waits for readers
-PRAGMAS = ("journal_mode=WAL", "synchronous=NORMAL", f"cache_size=-{CACHE_KIB}", "wal_autocheckpoint=0")
+PRAGMAS = ("synchronous=NORMAL", f"cache_size=-{CACHE_KIB}", "wal_autocheckpoint=0")
+WAITS_S, LOOK_S = 10.0, 0.002  # for a lock of others
 
 
 class DriverTransaction:
@@ -68,12 +70,13 @@ class DriverDatabase:
         self._begin = WRITES if self.local else READS
         self._kept: list[Any] = []
 
-    def connect(self, waits_s: float = 10) -> Any:
+    def connect(self, waits_s: float = WAITS_S) -> Any:
         """A connection of the caller's own, on which nothing begins by itself; on SQLite one that waits so long for a
         lock."""
         if not self.local:
             return self._driver.connect(self._url, autocommit=True)
         connection = sqlite3.connect(self.path, timeout=waits_s, isolation_level=None, check_same_thread=False)
+        keep_log(connection)
         for pragma in PRAGMAS:
             connection.execute(f"PRAGMA {pragma}")
         return connection
@@ -124,6 +127,26 @@ class DriverDatabase:
                     raise
             else:
                 return connection
+
+
+def keep_log(connection: sqlite3.Connection) -> None:
+    """Switch SQLite to its log (WAL). Of several that open a new file at once one does it, and SQLite lets the others
+    fail without waiting."""
+    until = time.monotonic() + WAITS_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if not is_locked(error) or time.monotonic() > until:
+                raise
+            time.sleep(LOOK_S)
+        else:
+            return
+
+
+def is_locked(error: sqlite3.OperationalError) -> bool:
+    """Whether SQLite only has to wait for others."""
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def checkpoint(database: DriverDatabase, stop: Flag) -> None:

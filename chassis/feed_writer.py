@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 
-from chassis.drivers import WRITES, DriverDatabase, DriverTransaction
+from chassis.drivers import WRITES, DriverDatabase, DriverTransaction, is_locked
 from chassis.feed_store import START, FeedTable, tails
 from contracts.feeds import FeedName
 from contracts.problems import TandemError
@@ -67,7 +67,7 @@ class FeedWriter:
                 self._tx.exec_driver_sql(WRITES)
                 self._begun = True
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                if not is_locked(error) or time.monotonic() > until:
                     raise
                 time.sleep(LOOK_S)
         return self._tx
