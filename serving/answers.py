@@ -10,6 +10,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
+from pydantic import TypeAdapter
+
 from chassis.ids import new_id
 from chassis.problems import ProblemError
 from contracts.estimates import Explanation
@@ -19,6 +21,7 @@ from serving.caller import Caller
 from serving.conductor import Fleet
 from serving.rollout import Role, in_canary
 
+trip_as_json = TypeAdapter(TripRequest).serializer.to_json  # `model_dump_json` takes half as long again
 Words = Mapping[Role, Sequence[Said]]  # what each bundle said of some trips, in their order
 
 
@@ -64,7 +67,8 @@ class Answers:
                 f'{start}"quantiles":{self._quantiles[it][place]},"reason":{_reason(self.said[it][place])}}}'
                 for it, start in self._starts.items()
             ]
-            about = f'{{"estimate_id":"{estimate_id}","trip":{trip.model_dump_json()},"shown":"{version}","answers":['
+            request = trip_as_json(trip).decode()
+            about = f'{{"estimate_id":"{estimate_id}","trip":{request},"shown":"{version}","answers":['
             records.append((trip_id, f"{about}{','.join(answers)}{ends}"))
         return f'{{"estimates":[{",".join(estimates)}]}}', records
 

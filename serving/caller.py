@@ -35,4 +35,5 @@ class Caller(NamedTuple):
 
     def lines(self) -> bytes:
         """The same as they are sent."""
-        return b"".join([b"%b: %b\r\n" % header for header in self.headers()])
+        traced = "" if self.span is None else f"traceparent: {self.span}\r\n"
+        return f"x-request-id: {self.request_id}\r\n{traced}".encode()
