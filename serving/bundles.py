@@ -37,7 +37,7 @@ LONGEST_RUN_S = 5.0  # for a run of the graph whose caller has not said less, an
 P50 = LEVELS.index(0.5)
 GOLDEN = TypeAdapter(list[GoldenTrip])
 Columns = dict[str, list[int] | list[float]]  # model inputs by name, a number a trip
-INPUTS = {dtype: [it.name for it in MODEL_INPUTS if it.dtype == dtype] for dtype in ("int64", "float32")}
+INPUTS = {it.name: np.dtype(it.dtype) for it in MODEL_INPUTS}
 SCOPED = ("minute_of_week", "pickup_zone", "dropoff_zone", "distance_km", "vehicle")  # what the scope asks about
 ORT_TYPES = {"int64": "tensor(int64)", "float32": "tensor(float)"}
 
@@ -80,10 +80,8 @@ class Batch:
     def _of(self, zone: ZoneInfo) -> tuple[Columns, Inputs]:
         made = self._made.get(zone)
         if made is None:
-            columns, inputs = model_inputs(self.trips, zone), Inputs()
-            for dtype, names in INPUTS.items():  # an array costs more than the numbers in it
-                rows = np.array([columns[name] for name in names], dtype=dtype)
-                inputs |= dict(zip(names, rows, strict=True))
+            columns = model_inputs(self.trips, zone)
+            inputs = {name: np.array(columns[name], dtype) for name, dtype in INPUTS.items()}
             made = self._made[zone] = columns, inputs
         return made
 

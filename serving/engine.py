@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -175,8 +174,9 @@ class Engine:
         elif other in fleet.bundles:
             said[other] = self.shadow.ask(fleet.bundles[other], batch)
         for role, words in said.items():
-            for status, count in Counter(it.status for it in words).items():
-                self.metrics.estimates.labels(role, status).inc(count)
+            statuses = [it.status for it in words]
+            for status in set(statuses):
+                self.metrics.said(role, status).inc(statuses.count(status))
         return said
 
     def _champion(self, bundle: LoadedBundle, asked: Sequence[Question], batch: Batch) -> list[Said]:

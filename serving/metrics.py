@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric, ProcessCollector
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
@@ -30,6 +31,7 @@ class Metrics:
         self.estimates = Counter(
             "tandem_estimates_total", "What bundles said of trips", ["role", "status"], registry=registry
         )
+        self.said = cache(self.estimates.labels)  # by role and status: to be looked up for each batch
         self.explanations = Counter(
             "tandem_explanations_total",
             "Estimates to be explained, by what became of it",
