@@ -44,7 +44,9 @@ def chart(
     def path(one: Sequence[float]) -> str:
         known = [None if math.isnan(value) else f"{x(place)} {y(value)}" for place, value in enumerate(one)]
         return "".join(
-            f"{'L' if place and known[place - 1] else 'M'}{point}" for place, point in enumerate(known) if point
+            f"L{point}" if place and known[place - 1] else f"M{point}h0"  # which round ends make a dot of a lone point
+            for place, point in enumerate(known)
+            if point
         )
 
     def newest(one: Sequence[float]) -> float:

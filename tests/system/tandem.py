@@ -22,6 +22,7 @@ from tests.servers import free_port
 
 SERVICES = ("product", "serving", "monitoring", "city", "data", "model")
 SERVED_BY: dict[FeedName, str] = {**FEED_OWNERS, "conditions": "city"}  # data's, from a process of its own
+LONGEST_S = 900  # after its pages are open a Tandem ends by itself, if whoever tests it was killed
 T = TypeVar("T")
 
 
@@ -108,12 +109,12 @@ class Tandem:
         answer = httpx.post(f"{self.url('city')}/v1/incidents", json={"name": name}, headers=self.headers("control"))
         assert answer.status_code < 300, answer.text
 
-    def start(self) -> None:
+    def start(self, *arguments: str) -> None:
         """Start the launcher and return at once."""
         self.var.mkdir(parents=True, exist_ok=True)
         with (self.var / "launcher.log").open("ab") as log:
             self.launcher = subprocess.Popen(
-                [sys.executable, "-m", "deploy.run"],
+                [sys.executable, "-m", "deploy.run", *arguments],
                 env=self.environment,
                 stdout=log,
                 stderr=log,
@@ -141,7 +142,7 @@ def tandem(var: Path, **settings: str) -> Iterator[Tandem]:
     """Run Tandem in `var` on free ports with settings such as `TANDEM_SPEED`, and end it."""
     ports = {f"TANDEM_{service.upper()}_PORT": str(free_port()) for service in SERVICES}
     system = Tandem(var, {**os.environ, **ports, "TANDEM_VAR": str(var), **settings})
-    system.start()
+    system.start("--for", str(LONGEST_S))
     try:
         yield system
     finally:
