@@ -67,7 +67,7 @@ class DriverDatabase:
                 there = urlsplit(self._url)  # whose password is not told
                 raise NoPostgresDriver(f"postgresql://{there.hostname}{there.path}") from error
         self.errors: type[Exception] = self._driver.Error
-        self._begin = WRITES if self.local else READS
+        self.writes = self._begin = WRITES if self.local else READS  # how a transaction that writes begins
         self._kept: list[Any] = []
 
     def connect(self, waits_s: float = WAITS_S) -> Any:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from datetime import datetime
 
-from chassis.drivers import WRITES, DriverDatabase, DriverTransaction, is_locked
+from chassis.drivers import DriverDatabase, DriverTransaction, is_locked
 from chassis.feed_store import START, FeedTable, tails
 from contracts.feeds import FeedName
 from contracts.problems import TandemError
@@ -62,9 +62,9 @@ class FeedWriter:
         if self._tx is None:
             self._tx = DriverTransaction(self.database.connect(waits_s=0))
         until = time.monotonic() + patience_s
-        while self.local and not self._begun:
+        while not self._begun:
             try:
-                self._tx.exec_driver_sql(WRITES)
+                self._tx.exec_driver_sql(self.database.writes)
                 self._begun = True
             except sqlite3.OperationalError as error:
                 if not is_locked(error) or time.monotonic() > until:

@@ -6,15 +6,18 @@ import json
 import multiprocessing
 import random
 import time
+from collections.abc import Callable, Sequence
 
 import pytest
 
 from chassis.drivers import DriverDatabase
-from chassis.feed_store import FeedStore
+from chassis.feed_store import Draft, FeedStore
+from chassis.feed_writer import FeedWriter
 from tests.chassis.conftest import by_sqlalchemy
-from tests.chassis.test_feeds import rating
+from tests.chassis.test_feeds import NOON, rating
 
-WRITERS, EACH = 8, 1250
+WRITERS, EACH = 9, 1_200
+Append = Callable[[Sequence[Draft], float], None]
 
 
 def open_store(url: str, alone: bool = False) -> FeedStore:
@@ -22,20 +25,38 @@ def open_store(url: str, alone: bool = False) -> FeedStore:
 
 
 def write(url: str, writer: int) -> None:
-    """Append in transactions of one to ten events, each held open for a random moment before it commits; every second
-    writer by the driver alone."""
-    store, luck, written = open_store(url, alone=writer % 2 == 1), random.Random(writer), 0
+    """Append one to ten events at a time. Writers take turns: by SQLAlchemy, by the driver alone, each in transactions
+    that are held open for a random moment before they commit; and as serving does."""
+    append = (in_transactions(open_store(url)), in_transactions(open_store(url, alone=True)), at_once(url))[writer % 3]
+    luck, written = random.Random(writer), 0
     while written < EACH:
         count = min(luck.randint(1, 10), EACH - written)
-        with store.database.begin() as tx:
-            store.append(tx, [rating(f"{writer}-{written + step}") for step in range(count)])
-            time.sleep(luck.choice((0, 0, 0.001, 0.003)))
+        append([rating(f"{writer}-{written + step}") for step in range(count)], luck.choice((0, 0, 0.001, 0.003)))
         written += count
+
+
+def in_transactions(store: FeedStore) -> Append:
+    def append(ratings: Sequence[Draft], pause_s: float) -> None:
+        with store.database.begin() as tx:
+            store.append(tx, ratings)
+            time.sleep(pause_s)
+
+    return append
+
+
+def at_once(url: str) -> Append:
+    writer = FeedWriter(DriverDatabase(url), "ratings", patience_s=10)
+
+    def append(ratings: Sequence[Draft], pause_s: float) -> None:
+        writer.append("rating.given", NOON, [(it.subject, it.data.model_dump_json()) for it in ratings])
+        time.sleep(pause_s)
+
+    return append
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(180)
-def test_a_polling_reader_misses_none_of_10_000_events(url: str):
+def test_a_polling_reader_misses_none_of_10_800_events(url: str):
     store = open_store(url)
     context = multiprocessing.get_context("spawn")
     writers = [context.Process(target=write, args=(url, number)) for number in range(WRITERS)]
