@@ -32,6 +32,7 @@ from serving.watchdog import TooSlow, Watch, Watchdog, within
 
 Stage = Literal["event", "store", "seal", "graph", "signature", "golden"]
 VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SEAL = re.compile("[0-9a-f]{64}")
 LARGEST_FILE_BYTES = 2**26  # of a bundle: many times what a sound one has, and little enough to read
 LONGEST_RUN_S = 5.0  # for a run of the graph whose caller has not said less, and for loading it
 P50 = LEVELS.index(0.5)
@@ -46,7 +47,7 @@ class BundleRefused(BundleError):
     """The bundle must not serve; `stage` says which check it failed."""
 
     def __init__(self, stage: Stage, text: str) -> None:
-        super().__init__(text[:500])
+        super().__init__(text.encode("utf-8", "backslashreplace").decode()[:500])  # names of files may be any bytes
         self.stage = stage
 
 

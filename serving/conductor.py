@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from threading import Event as Flag
-from threading import RLock
+from threading import Lock
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,7 +22,7 @@ from contracts.estimates import BundleRejected, Rollout, RolloutChanged, Rollout
 from contracts.feeds import MOST_EVENTS, Event, FeedName, payload
 from contracts.problems import TandemError
 from contracts.trips import Wire
-from serving.bundles import BundleRefused, LoadedBundle, load
+from serving.bundles import SEAL, VERSION, BundleRefused, LoadedBundle, load
 from serving.metrics import Metrics
 from serving.rollout import NotApplicable, Role, apply, command_of, fold, versions, without
 from serving.store import Store
@@ -45,13 +45,16 @@ class Fleet:
 
 
 class Seals:
-    """The digest of each bundle's checksums when it was taken: another bundle of that name is refused later."""
+    """The digest of each bundle's checksums as it was released or, where it never was, taken: another bundle of that
+    name is refused later."""
 
     def __init__(self, database: Database[Any]) -> None:
         names = "version VARCHAR(64) PRIMARY KEY, seal VARCHAR(64) NOT NULL"
         create(database, f"CREATE TABLE IF NOT EXISTS seals ({names})")
         self._find = marked(database, "SELECT seal FROM seals WHERE version = ?")
-        self._keep = marked(database, "INSERT INTO seals (version, seal) VALUES (?, ?) ON CONFLICT DO NOTHING")
+        keep = "INSERT INTO seals (version, seal) VALUES (?, ?) ON CONFLICT"
+        self._keep = marked(database, f"{keep} DO NOTHING")
+        self._put = marked(database, f"{keep} (version) DO UPDATE SET seal = excluded.seal")
 
     def of(self, tx: Transaction, version: str) -> str | None:
         """A bundle's seal, None where it was never taken."""
@@ -62,15 +65,19 @@ class Seals:
         """Seal a bundle, unless it is sealed already."""
         tx.exec_driver_sql(self._keep, (version, seal))
 
+    def put(self, tx: Transaction, version: str, seal: str) -> None:
+        """Seal a bundle that has not served: what was released last under this name is the one."""
+        tx.exec_driver_sql(self._put, (version, seal))
+
 
 @dataclass
 class Conductor:
     """Keeps the rollout, as told by its feed, and the fleet that requests use.
 
-    Every worker has a conductor, and none leads. A change runs inside `changing()`: load first (slow, no lock on the
-    database), then, under the feed's lock, read what other workers have told since, if anything, and append to it,
-    then, once that has committed, put the new fleet in force by one assignment. On SQLite no estimate can be recorded
-    under that lock, so that what it is held for must be short.
+    Every worker has a conductor, and none leads. A change runs inside `changing()`: load first (slow, under no lock),
+    then, under the feed's lock, read what other workers have told since, if anything, and append to it, then, once that
+    has committed, put the new fleet in force by one assignment. On SQLite no estimate can be recorded under that lock,
+    so that what it is held for must be short.
     """
 
     store: FeedStore
@@ -81,8 +88,9 @@ class Conductor:
     fleet: Fleet = field(default_factory=Fleet)
     behind: str | None = None  # why this worker can't serve what the rollout says
     _watch: Watch = field(default_factory=Watch)
-    _lock: RLock = field(default_factory=RLock)
+    _lock: Lock = field(default_factory=Lock)
     _log: list[Wire] = field(default_factory=list)  # ids are dense and nothing is trimmed: its length is the last id
+    _in_force: int = 0  # how much of the log the fleet follows
     _new: list[Wire] = field(default_factory=list)  # said in the transaction under way
     _loaded: dict[str, LoadedBundle | BundleRefused] = field(default_factory=dict)
 
@@ -105,9 +113,9 @@ class Conductor:
     def changing(self, wanted: Mapping[str, str | None]) -> Iterator[Transaction]:
         """One change of the rollout, with the bundles it wants loaded, by version and, where it is known, seal. What
         it said is in force after it, or forgotten if it raises."""
+        loaded = {version: self._load(version, seal) for version, seal in wanted.items()}
         with self._lock:
-            for version, seal in wanted.items():
-                self._load(version, seal)
+            self._loaded |= loaded
             self._new = []
             with self.store.database.begin() as tx:
                 if self.store.lock(tx) > len(self._log):
@@ -118,16 +126,16 @@ class Conductor:
                 if isinstance(told, RolloutChanged):
                     before, after = versions(told.before), versions(told.after)
                     log.info("rollout: %s -> %s (%s: %s)", before, after, told.cause, told.reason)
-            self._put_in_force()
+        self._put_in_force()
 
     def watch(self, stop: Flag) -> None:
         """Follow what other workers change, until told to stop."""
         while not stop.wait(LOOK_AT_OTHERS_S):
             try:
-                if self.behind is not None or self.store.last_id() > len(self._log):
+                if self.store.last_id() > self._in_force:
                     with self._lock:
                         self._read_on()
-                        self._put_in_force()
+                    self._put_in_force()
             except DatabaseAway as error:
                 log.warning("the rollout can't be read, what serves goes on: %s", error)
 
@@ -169,9 +177,13 @@ class Conductor:
         version = _version(event)
         if any(version in versions(change.after).values() for change in self._changes()):
             return  # redelivered
-        found = self._loaded.get(version)
-        if found is None:
+        seal, found = self.wanted([event]).get(version), self._loaded.get(version)
+        if seal is None or found is None:
             found = BundleRefused("event", f"{version}: released under another contract: {event.data}")
+        elif VERSION.fullmatch(version) and SEAL.fullmatch(seal):  # whatever else was refused, and fits no table
+            self.seals.put(tx, version, seal)
+        if isinstance(found, LoadedBundle) and found.seal != seal:
+            found = BundleRefused("seal", f"{version}, seal: another bundle of this name was released after it")
         if isinstance(found, BundleRefused):
             self._reject(tx, version, found)
         else:
@@ -214,16 +226,15 @@ class Conductor:
 
     def _load(self, version: str, seal: str | None = None) -> LoadedBundle | BundleRefused:
         found = self._loaded.get(version)
-        if not isinstance(found, LoadedBundle):
-            if seal is None:
-                with reading(self.store.database) as tx:
-                    seal = self.seals.of(tx, version)
-            try:
-                found = giving_way(lambda: load(self.bundles.fetch(version), version, seal, self._watch))
-            except BundleRefused as refused:
-                found = refused
-            self._loaded[version] = found
-        return found
+        if isinstance(found, LoadedBundle) and seal in (None, found.seal):
+            return found
+        if seal is None:
+            with reading(self.store.database) as tx:
+                seal = self.seals.of(tx, version)
+        try:
+            return giving_way(lambda: load(self.bundles.fetch(version, seal), version, seal, self._watch))
+        except BundleRefused as refused:
+            return refused
 
     def _changes(self) -> list[RolloutChanged]:
         return [told for told in self._log + self._new if isinstance(told, RolloutChanged)]
@@ -234,15 +245,22 @@ class Conductor:
             self._log += [payload(event) for event in EVENTS.validate_json(f"[{','.join(texts)}]")]
 
     def _put_in_force(self) -> None:
-        """Serve what the log says, or go on with what serves now and say why."""
-        rollout = fold(self._log)
-        roles = versions(rollout)
-        self._loaded = {version: self._load(version) for version in roles.values()}
-        bundles = {role: it for role, version in roles.items() if isinstance(it := self._loaded[version], LoadedBundle)}
-        missing = [str(it) for it in self._loaded.values() if isinstance(it, BundleRefused)]
-        self.behind = f"this worker can't load what others serve: {'; '.join(missing)}" if missing else None
-        if not missing:
-            self.fleet = Fleet(rollout, bundles)
+        """Serve what the log says, or go on with what serves now and say why: then `watch` tries again. Loads what
+        others have told of with no lock held."""
+        while True:
+            told, rollout = len(self._log), fold(self._log)
+            roles = versions(rollout)
+            loaded = {version: self._load(version) for version in roles.values()}
+            bundles = {role: it for role, version in roles.items() if isinstance(it := loaded[version], LoadedBundle)}
+            missing = [str(it) for it in loaded.values() if isinstance(it, BundleRefused)]
+            with self._lock:
+                if len(self._log) > told:
+                    continue
+                self._loaded = loaded
+                self.behind = f"this worker can't load what others serve: {'; '.join(missing)}" if missing else None
+                if not missing:
+                    self.fleet, self._in_force = Fleet(rollout, bundles), told
+                return
 
 
 def _version(event: Event) -> str:

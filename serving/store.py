@@ -22,8 +22,9 @@ class NoStoreLibrary(TandemError):
 class Store(Protocol):
     """Holds bundles by version."""
 
-    def fetch(self, version: str) -> Path:
-        """The folder in which `<version>/` now lies, for `serving.bundles.load`, which checks what is in it.
+    def fetch(self, version: str, seal: str | None = None) -> Path:
+        """The folder in which `<version>/` now lies, for `serving.bundles.load`, which checks what is in it. `seal` is
+        the digest of its checksums where the caller knows it.
 
         Raises `BundleRefused`, with stage `store` where the store is away and the same may go well a moment later.
         """
@@ -35,7 +36,7 @@ class Directory:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def fetch(self, version: str) -> Path:
+    def fetch(self, version: str, seal: str | None = None) -> Path:  # noqa: ARG002  as `Store`
         """As `Store`."""
         if not self.root.is_dir():
             raise BundleRefused("store", f"{version}: {self.root} is not there: mount or restore it")
@@ -56,13 +57,13 @@ class Remote:
         self.url, self.cache, self.limit_s = url, cache, limit_s
         self._files, self._root = url_to_fs(url)
 
-    def fetch(self, version: str) -> Path:
+    def fetch(self, version: str, seal: str | None = None) -> Path:
         """As `Store`. A copy that is whole is not copied again, so what serves is loaded without the store, too."""
         with checking("seal", version):
             check_version(version)
-        if not _whole(self.cache / version):
+        if not _whole(self.cache / version, seal):
             try:
-                within(self.limit_s, partial(self._copy, version))
+                within(self.limit_s, partial(self._copy, version, seal))
             except BundleError as error:
                 raise BundleRefused("seal", f"{version}, seal: {error}") from error
             except Exception as error:  # every file system fails in ways of its own
@@ -70,7 +71,7 @@ class Remote:
                 raise BundleRefused("store", f"{text}; the next event or command tries again") from error
         return self.cache
 
-    def _copy(self, version: str) -> None:
+    def _copy(self, version: str, seal: str | None) -> None:
         """Copy a bundle's files, those that its checksums name and no other, and put them in their place as one."""
         self.cache.mkdir(parents=True, exist_ok=True)
         self._files.invalidate_cache()
@@ -83,7 +84,7 @@ class Remote:
             try:
                 copy.rename(place)
             except OSError:
-                if not _whole(place):  # else another worker was quicker
+                if not _whole(place, seal):  # else another worker was quicker
                     place.rename(Path(temporary) / "rotten")
                     copy.rename(place)
 
@@ -111,9 +112,9 @@ def _listed(checksums: Path) -> set[str]:
     return names
 
 
-def _whole(folder: Path) -> bool:
+def _whole(folder: Path, seal: str | None) -> bool:
     try:
-        verify(folder)
+        verify(folder, seal)
     except (BundleError, OSError, ValueError):
         return False
     return True

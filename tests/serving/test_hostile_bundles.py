@@ -118,6 +118,11 @@ def has_a_pipe(root: Path, version: str) -> None:
     os.mkfifo(folder / "card.md")  # who opens it waits for ever
 
 
+def has_a_name_of_any_bytes(root: Path, version: str) -> None:
+    folder = make_bundle(root, version)
+    os.mkdir(os.fsencode(folder) + b"/\xff")  # noqa: PTH102  a Path would say the same, less plainly
+
+
 HOSTILE = [
     (reads_an_absolute_path, "graph", "External data path"),
     (reads_outside_its_folder, "graph", "escapes model directory"),
@@ -128,6 +133,7 @@ HOSTILE = [
     (is_cut_and_sealed_again, "graph", "Protobuf parsing failed"),
     (has_a_huge_file, "seal", "model.onnx is no plain file of at most"),
     (has_a_pipe, "seal", "card.md is no plain file"),
+    (has_a_name_of_any_bytes, "seal", "\\udcff is no plain file"),
 ]
 
 
