@@ -11,6 +11,7 @@ its `synchronous_commit` says.
 from __future__ import annotations
 
 import fcntl
+import logging
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ from urllib.parse import urlsplit
 
 from chassis.sql import DatabaseAway, NoPostgresDriver
 
+log = logging.getLogger(__name__)
 CHECKPOINT_EVERY_S = 1.0
 CACHE_KIB = 256  # of a file that is written at its end and seldom read: more makes no commit faster, and fills up
 LONGEST_LOG_PAGES = 16_384  # of 4 KiB: 64 MiB
@@ -167,7 +169,11 @@ def checkpoint(database: DriverDatabase, stop: Flag) -> None:
         while not stop.wait(CHECKPOINT_EVERY_S):
             with suppress(BlockingIOError):
                 fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                moved = _move(connection, moved)
+                try:
+                    moved = _move(connection, moved)
+                except sqlite3.OperationalError as error:  # a full disk, say: the log may still take commits
+                    log.warning("%s: no checkpoint now, another in %g s: %s", database.path, CHECKPOINT_EVERY_S, error)
+                    moved = None
 
 
 def _move(connection: sqlite3.Connection, moved: int | None) -> int | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from chassis.drivers import CHECKPOINT_EVERY_S
 from serving.settings import Settings
 from tests.chaos.customers import PROBES_WAIT_S, Probes, asking
 from tests.postgres import postgres
@@ -20,6 +21,7 @@ from tests.serving.processes import serving_process
 pytestmark = pytest.mark.slow
 LONGEST_ANSWER_S = Settings.model_fields["serving_longest_answer_s"].default
 LOCKED_S = 3.0
+FULL_S = 2.5 * CHECKPOINT_EVERY_S
 SLACK_S = 0.5  # for a machine that does other work, too
 
 
@@ -74,16 +76,18 @@ def test_while_the_database_is_locked_customers_are_told_in_time_and_serving_liv
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="no prlimit: another process's limits can't be set")
-def test_a_full_disk_is_told_as_such_and_with_room_again_it_answers_on_without_a_restart(place, told):
+@pytest.mark.parametrize("full", ["serving.db-wal", "serving.db"], ids=["the log", "the database"])
+def test_a_full_disk_is_told_as_such_and_with_room_again_it_answers_on_without_a_restart(place, told, full):
     with serving_process(place) as serving, asking(serving.url) as customers:
         customers.until_answered()
-        no_larger = (place.var / "serving.db-wal").stat().st_size
+        no_larger = (place.var / full).stat().st_size
         _, most = resource.prlimit(serving.process.pid, resource.RLIMIT_FSIZE, (no_larger, resource.RLIM_INFINITY))
         customers.until(lambda heard: {it.status for it in heard[-50:]} == {"503"} and len(heard) > 50, "it is full")
+        time.sleep(FULL_S)
         resource.prlimit(serving.process.pid, resource.RLIMIT_FSIZE, (most, most))
         customers.until_answered()
         customers.end()
-        row = told("no room for the database, then room again", customers, serving.service.feed("estimates"))
+        row = told(f"no room for {full}, then room again", customers, serving.service.feed("estimates"))
         assert serving.process.poll() is None
 
     assert row.lost == 0

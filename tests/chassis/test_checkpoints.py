@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import fcntl
+import logging
+import resource
+import signal
 import sqlite3
 import threading
 from collections.abc import Iterator
@@ -23,6 +26,19 @@ NOON = datetime(2026, 6, 1, 12, tzinfo=UTC)
 PAGE = 4096
 AT_COMMITS = 1000  # pages, as SQLite has it where nobody says otherwise
 TOLD = [("trip-1", f'{{"said":"{"a" * 880}"}}')]
+
+
+@contextmanager
+def no_larger_than(size: int) -> Iterator[None]:
+    """Files that this process writes. Beyond it Linux also sends a signal, which must not end the tests."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
 
 
 @pytest.fixture
@@ -67,6 +83,19 @@ def test_no_commit_does_a_checkpoint(store):
 
     assert log_pages(store) > 2 * AT_COMMITS
     assert moved(store) == 0
+
+
+def test_a_checkpoint_for_which_there_is_no_room_is_tried_again(store, monkeypatch, caplog):
+    monkeypatch.setattr(drivers, "CHECKPOINT_EVERY_S", 0.01)
+    append(store, 50)
+    with (
+        no_larger_than(store.database.path.stat().st_size),
+        caplog.at_level(logging.WARNING),
+        checkpointed(store.database),
+    ):
+        eventually(lambda: "no checkpoint now" in caplog.text, "it has been told")
+    with checkpointed(store.database):
+        eventually(lambda: moved(store) == 50, "the database has it all")
 
 
 def test_what_is_committed_is_moved_in_a_moment(store, monkeypatch):

@@ -120,7 +120,7 @@ def has_a_pipe(root: Path, version: str) -> None:
 
 def has_a_name_of_any_bytes(root: Path, version: str) -> None:
     folder = make_bundle(root, version)
-    os.mkdir(os.fsencode(folder) + b"/\xff")  # noqa: PTH102  a Path would say the same, less plainly
+    os.mkdir(os.fsencode(folder) + b"/\xff")
 
 
 HOSTILE = [
