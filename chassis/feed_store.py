@@ -98,7 +98,7 @@ class FeedStore:
         )
         self._forget = marked(database, f"DELETE FROM feed_{feed} WHERE id < ?")  # noqa: S608
         self._kept = marked(database, "SELECT kept_from FROM feed_heads WHERE feed = ?")
-        self._keep = marked(database, "UPDATE feed_heads SET kept_from = ? WHERE feed = ?")
+        self._keep = marked(database, "UPDATE feed_heads SET kept_from = ? WHERE feed = ? AND kept_from < ?")
 
     def append(self, tx: Transaction, drafts: Sequence[Draft]) -> list[int]:
         """Append events inside the caller's transaction, so that they commit with what they tell of. Answers ids."""
@@ -145,10 +145,11 @@ class FeedStore:
         """Forget events with an id below `before`; a cursor behind it gets `CursorTooOld` from then on."""
         with self.database.begin() as tx:
             tx.exec_driver_sql(self._forget, (before,))
-            tx.exec_driver_sql(self._keep, (before, self.feed))
+            tx.exec_driver_sql(self._keep, (before, self.feed, before))  # another may have forgotten more by now
 
     def forget_older(self, than: datetime) -> int:
-        """Forget events from before an instant, oldest first, up to the first that isn't; answers how many."""
+        """Forget events from before an instant, oldest first, up to the first that isn't; answers how many. Raises
+        `CursorTooOld` where others forget faster."""
         with reading(self.database) as tx:
             [[began]] = tx.exec_driver_sql(self._kept, (self.feed,)).fetchall()
         first = int(began)
