@@ -9,6 +9,7 @@ import shutil
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -25,6 +26,9 @@ from chassis.life import settle
 from chassis.service import listening_socket, server_config, several
 from contracts.problems import TandemError
 
+MADE = "made"  # a file beside this start's metrics: a worker's app could be made
+TRY_AGAIN_S = 1.0
+
 
 def share(
     factory: Callable[[], FastAPI],
@@ -37,7 +41,7 @@ def share(
 ) -> None:
     """Serve what `factory`, a function of a module, makes in each of `workers` processes, until told to end.
 
-    What they count is added up in a folder of this start's own in `metrics`. A worker whose app can't be made ends all.
+    What they count is added up in a folder of this start's own in `metrics`. Where no worker's app can be made all end.
     """
     limits = limits or Limits()
     sock = listening_socket(bind, port, name, limits)
@@ -68,17 +72,24 @@ class Supervisor(Multiprocess):
 
 
 def app_of_worker(factory: Callable[[], FastAPI], name: str) -> FastAPI:
-    """A worker's app. One that can't be made ends the worker with the status by which uvicorn knows not to go on."""
+    """A worker's app. One that can't be made ends the worker with the status by which uvicorn knows not to go on; once
+    an app could be made, so that others may serve well, another worker is tried in a moment."""
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
+    made = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]) / MADE
     try:
         app = factory()
-        settle()
-        return app
     except TandemError as error:
         logging.getLogger(name).error("%s", error)
     except Exception:
         logging.getLogger(name).exception("the app cannot be made")
-    sys.exit(STARTUP_FAILURE)
+    else:
+        settle()
+        made.touch()
+        return app
+    if not made.exists():
+        sys.exit(STARTUP_FAILURE)
+    time.sleep(TRY_AGAIN_S)
+    sys.exit("a worker could not start; another one is tried")
 
 
 def _end_with_the_parent() -> None:

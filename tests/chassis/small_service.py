@@ -1,6 +1,7 @@
 """A small service, to test the process around it:  python -m tests.chassis.small_service
 
-Its environment says how: SMALL_PORT, SMALL_WORKERS, SMALL_DRAIN_S, SMALL_VAR, SMALL_FAILS.
+Its environment says how: SMALL_PORT, SMALL_WORKERS, SMALL_DRAIN_S, SMALL_VAR, SMALL_FAILS,
+SMALL_NEEDS.
 """
 
 from __future__ import annotations
@@ -50,6 +51,8 @@ def app_from_environment() -> FastAPI:
     write_logs("small", "json")
     if ENV.get("SMALL_FAILS") == "on purpose":
         raise NoParts("parts are missing: order some")
+    if "SMALL_NEEDS" in ENV and not Path(ENV["SMALL_NEEDS"]).exists():
+        raise NoParts(f"{ENV['SMALL_NEEDS']} is missing: order it")
     if ENV.get("SMALL_FAILS") == "by a bug":
         raise ZeroDivisionError
     registry = CollectorRegistry()

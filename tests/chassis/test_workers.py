@@ -63,6 +63,23 @@ def test_workers_that_cannot_start_end_the_service_with_the_reason(tmp_path, fai
     assert "small: a worker could not start" in told
 
 
+def test_a_worker_that_cannot_be_replaced_costs_the_others_nothing(tmp_path):
+    with small_service(tmp_path, workers=2, needs=tmp_path / "parts") as (_, process):
+        assert process.wait(timeout=20) == 1  # the first start
+    (tmp_path / "parts").touch()
+    with small_service(tmp_path, workers=2, needs=tmp_path / "parts") as (url, process):
+        eventually(lambda: len(pids(url)) == 2, "both workers answer")
+        before = pids(url)
+        (tmp_path / "parts").unlink()
+        os.kill(min(before), signal.SIGKILL)
+        eventually(lambda: (tmp_path / "log").read_text().count("another one is tried") >= 2, "two more have failed")
+        assert pids(url) == {max(before)}
+        assert process.poll() is None
+        (tmp_path / "parts").touch()
+        eventually(lambda: len(pids(url)) == 2, "there are two again")
+        assert max(before) in pids(url)
+
+
 def test_a_worker_that_hangs_is_replaced(tmp_path):
     with small_service(tmp_path, workers=2) as (url, process):
         workers = pids(url)
