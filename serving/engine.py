@@ -66,14 +66,33 @@ class Patience:
 
     def ask(self, bundle: LoadedBundle, batch: Batch) -> list[Said]:
         """What the bundle says, or for each trip the reason why it was not asked."""
+        if self._rests(bundle):
+            return [Said("misbehaved", reason=self._why_not())] * len(batch.trips)
         began, computed = time.monotonic(), time.thread_time()
-        if bundle.version == self._version and began < self._not_before:
-            return [Said("misbehaved", reason=f"not asked: took over {self.limit_s:g} s just now")] * len(batch.trips)
         said = bundle.answer(batch, self.limit_s)
+        self._note(bundle, began, computed)
+        return said
+
+    def explain(self, bundle: LoadedBundle, trips: Sequence[TripRequest]) -> list[Explanation] | None:
+        """Explanations as the bundle gives them. Raises `Unexplained`, too where it was not asked."""
+        if self._rests(bundle):
+            raise Unexplained(f"bundle {bundle.version} can't be explained: {self._why_not()}")
+        began, computed = time.monotonic(), time.thread_time()
+        try:
+            return bundle.explain(trips, self.limit_s)
+        finally:
+            self._note(bundle, began, computed)
+
+    def _rests(self, bundle: LoadedBundle) -> bool:
+        return bundle.version == self._version and time.monotonic() < self._not_before
+
+    def _why_not(self) -> str:
+        return f"not asked: took over {self.limit_s:g} s just now"
+
+    def _note(self, bundle: LoadedBundle, began: float, computed: float) -> None:
         took_s, computed_s = time.monotonic() - began, time.thread_time() - computed
         if took_s > self.limit_s and computed_s > COMPUTED * self.limit_s:
             self._version, self._not_before = bundle.version, time.monotonic() + self.pause_s
-        return said
 
 
 @dataclass
@@ -86,6 +105,7 @@ class Engine:
     metrics: Metrics
     patience: Patience
     shadow: Patience  # with the bundle that nobody is shown
+    reasons: Patience  # with explanations, for all who asked for them at once
     seconds_per_trip: float = 0.0  # running mean
     _waiting: list[Question] = field(default_factory=list)
     _working: bool = False
@@ -152,16 +172,19 @@ class Engine:
             return outcomes, []
         trips, records = [trip for it in asked for trip in it.trips], []
         said = self._hear(fleet, asked, Batch(trips))
-        answers, end = Answers(fleet, trips, said), 0
+        answers, end, places = Answers(fleet, trips, said), 0, {}
         for question in asked:
             start, end = end, end + len(question.trips)
-            problem = misbehaviour(fleet.bundles["champion"].version, question.trips, said["champion"][start:end])
+            places[question] = range(start, end)
+        to_explain = [at for question, mine in places.items() if question.with_reasons for at in mine]
+        why = self._why(fleet, answers, to_explain) if to_explain else {}
+        for question, mine in places.items():
+            words = said["champion"][mine.start : mine.stop]
+            problem = misbehaviour(fleet.bundles["champion"].version, question.trips, words)
             if problem is not None:
                 outcomes[question] = problem
                 continue
-            places = range(start, end)
-            why = self._why(fleet, answers, places) if question.with_reasons else {}
-            outcomes[question], told = answers.of(places, why, question.caller)
+            outcomes[question], told = answers.of(mine, why, question.caller)
             records += told
         return outcomes, records
 
@@ -198,8 +221,9 @@ class Engine:
             return unavailable("not-recorded", "the estimates feed cannot be written now: see serving's log", 5)
         return None
 
-    def _why(self, fleet: Fleet, answers: Answers, places: range) -> dict[int, Explanation]:
-        """Explanations by the bundles that are shown, by place, where there is something to explain."""
+    def _why(self, fleet: Fleet, answers: Answers, places: Sequence[int]) -> dict[int, Explanation]:
+        """Explanations by the bundles that are shown, by place, where there is something to explain: one run of each
+        bundle's graph for all."""
         why: dict[int, Explanation] = {}
         for role in {answers.roles[at] for at in places}:
             mine = [at for at in places if answers.roles[at] == role and answers.said[role][at].minutes is not None]
@@ -213,7 +237,7 @@ class Engine:
             return []
         found: Sequence[Explanation] | None = None
         try:
-            found = bundle.explain(trips, self.patience.limit_s)
+            found = self.reasons.explain(bundle, trips)
             status = "no_typical_trip" if found is None else "explained"
         except Unexplained as error:
             log.error("%s; its estimates are answered without explanations", error)

@@ -54,7 +54,8 @@ def build(settings: Settings) -> FastAPI:
     patience = Patience(settings.serving_longest_run_s, settings.serving_pause_s)
     shadow = Patience(settings.serving_shadow_budget_s, settings.serving_pause_s)
     feed = FeedWriter(database, "estimates", settings.serving_longest_lock_s)
-    engine = Engine(conductor, feed, clock, metrics, patience, shadow)
+    reasons = Patience(settings.serving_reasons_budget_s, settings.serving_pause_s)
+    engine = Engine(conductor, feed, clock, metrics, patience, shadow, reasons)
     desk = EstimateDesk(
         engine,
         settings.serving_most_waiting_trips,

@@ -19,6 +19,7 @@ class Settings(Addresses):
     serving_longest_run_s: float = 0.5  # a champion's graph that takes longer is stopped
     serving_longest_lock_s: float = 0.25  # how long a lock of others on the database is waited for
     serving_shadow_budget_s: float = 0.05  # how long an answer waits for the bundle that nobody is shown
+    serving_reasons_budget_s: float = 0.25  # how long answers wait for their reasons; then they come without
     serving_pause_s: float = 1.0  # how long a bundle that took longer is left alone
     serving_workers: Annotated[int, Field(ge=1)] = 1  # processes on one socket
     serving_connections: int = 2_000  # open ones of a process

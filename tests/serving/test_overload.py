@@ -25,7 +25,7 @@ from serving.metrics import Metrics
 from serving.observation import Observation
 from serving.shortcut import Shortcut
 from serving.watchdog import Watch
-from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle
+from tests.bundles import SOUND_UP_TO_KM, a_trip, make_bundle, quantiles_of
 
 METRICS = Metrics(requirements.load())
 CALLER = Caller("request-1", None, None)
@@ -100,10 +100,10 @@ class Serving:
         make_bundle(self.folder, "1", **self.how)
         self.bundle = load(self.folder, "1", None, Watch())
         self.fleet = Fleet(Rollout(champion="1"), {"champion": self.bundle})
-        patience = [Patience(0.5, 1.0) for _ in range(2)]
+        patience = [Patience(0.5, 1.0) for _ in range(3)]
         self.engine = Engine(self, FeedWriter(self.feed.database, "estimates", 0.1), real_time(), METRICS, *patience)
 
-    def answers(self, *asked: tuple[str, float, float]) -> list[str]:
+    def answers(self, *asked: tuple[str, float, float], with_reasons: bool = False) -> list[str]:
         """What callers get who ask at once, each for a trip by its id and length in km and with seconds of patience:
         the trip's id, or why there is no answer."""
 
@@ -112,7 +112,7 @@ class Serving:
             answered = [loop.create_future() for _ in asked]
             for (name, km, patience_s), it in zip(asked, answered, strict=True):
                 trips = [a_trip(name, distance_km=km)]
-                self.engine.ask(Question(trips, False, CALLER, now + patience_s, it.set_result))
+                self.engine.ask(Question(trips, with_reasons, CALLER, now + patience_s, it.set_result))
             return await asyncio.gather(*answered)
 
         told = asyncio.run(ask())
@@ -165,6 +165,38 @@ def test_a_trip_that_the_graph_cannot_bear_costs_nobody_else_of_the_batch_an_ans
     told = serving.answers(("a", 3, 60), ("bad", SOUND_UP_TO_KM + 5, 60), ("b", 3, 60))
     assert told == ["a", "bundle-misbehaves", "b"]
     assert serving.recorded() == 2
+
+
+def test_a_bundle_that_is_slow_to_explain_keeps_those_waiting_once_who_came_together(tmp_path):
+    far = a_trip("typical", distance_km=SOUND_UP_TO_KM + 5)  # on mixtures with it the graph hangs
+    serving = Serving(tmp_path, {"misbehaves": "hangs", "typical": far})
+    began = time.monotonic()
+    asked = [(f"trip-{number}", 3, 60) for number in range(10)]
+    for _ in range(2):
+        assert serving.answers(*asked, with_reasons=True) == [name for name, _, _ in asked]
+    assert time.monotonic() - began < 2 * serving.engine.reasons.limit_s
+
+
+def test_of_many_who_want_reasons_at_once_each_gets_their_own(tmp_path):
+    serving, told = Serving(tmp_path), []
+
+    async def ask() -> None:
+        until = time.monotonic() + 60
+        for km in (1, 4, 9):
+            trips = [a_trip(f"km-{km}", distance_km=km), a_trip(f"km-{km + 1}", distance_km=km + 1)]
+            serving.engine.ask(Question(trips, km != 4, CALLER, until, told.append))
+        while len(told) < 3:
+            await asyncio.sleep(0.001)
+
+    asyncio.run(ask())
+    estimates = [EstimatesAnswer.model_validate_json(it).estimates for it in told]
+    for (first, second), km in zip(estimates, (1, 4, 9), strict=True):
+        if km == 4:
+            assert first.explanation is second.explanation is None
+        else:
+            for estimate, far in ((first, km), (second, km + 1)):
+                minutes = estimate.explanation.typical_min + sum(it.minutes for it in estimate.explanation.reasons)
+                assert minutes == pytest.approx(quantiles_of(far).p50_min, abs=1e-3)
 
 
 @pytest.mark.parametrize("told", ["soon", "0", "-1", "1.5", "1e3", "1000000", ""])
