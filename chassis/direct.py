@@ -157,7 +157,8 @@ class DirectProtocol(LimitedProtocol):
         return self.asking or super()._busy()
 
     def _too_slow(self) -> None:
-        self._leave(self.held)  # uvicorn's side knows how to refuse what has begun
+        if self.held:
+            self._leave(self.held)  # uvicorn's side knows how to refuse what has begun
         super()._too_slow()
 
 

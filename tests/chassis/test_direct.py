@@ -324,3 +324,13 @@ def test_a_request_under_way_when_the_server_ends_is_answered():
         answer = heard(sock)
     assert parted(answer) == [("direct", b"under way")]
     assert b"connection: close" in answer
+
+
+@pytest.mark.parametrize("direct", [Echo(), None], ids=["direct", "the app alone"])
+def test_who_is_slow_is_told_so_whoever_would_have_answered(direct):
+    whole = [asked(b"x"), b"GET /hello HTTP/1.1\r\n\r\n", asked(b"hello", "/elsewhere"), asked(b"hello")]
+    with running(an_app(direct), LIMITS) as url, ExitStack() as stack:
+        slow = [stack.enter_context(connected(url)) for _ in range(len(whole) * 2)]
+        for sock, request in zip(slow, whole + [it[:10] for it in whole], strict=True):
+            sock.sendall(request[:-2])
+        assert [problem(heard(sock)) for sock in slow] == [(408, "/problems/request-too-slow")] * len(slow)
