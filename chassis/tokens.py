@@ -105,15 +105,17 @@ def _read(path: Path) -> TokensFile:
         return TokensFile.model_validate_json(path.read_bytes())
     except FileNotFoundError as error:
         raise NoTokens(f"no token file at {path}: start Tandem with `make run`, which writes it") from error
+    except OSError as error:
+        raise NoTokens(f"{path} cannot be read ({error.strerror}): give it to the service's user, mode 0600") from error
     except ValidationError as error:  # its text would show tokens
         faults = "; ".join(f"{'.'.join(map(str, it['loc'])) or 'file'}: {it['msg']}" for it in error.errors())
         raise NoTokens(f"{path} has no tokens that we could read ({faults}): restore or remove it") from None
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
-    """What changes with a file's content."""
+    """What changes with a file's content, or with who may read it."""
     try:
         found = path.stat()
-    except FileNotFoundError:
+    except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return found.st_ctime_ns, found.st_size, found.st_ino
