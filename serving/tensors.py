@@ -124,7 +124,7 @@ def _column(tensor: Tensor, behind: memoryview) -> tuple[Column, memoryview]:
             found = "nothing" if tensor.data is None else f"{len(tensor.data)} values"
             raise refused((*place, "data"), found, f"must be {rows} values, or binary_data_size must be given")
         return tensor.data, behind
-    if tensor.data is not None or size != rows * dtype.itemsize or size > len(behind):
+    if tensor.data is not None or type(size) is not int or size != rows * dtype.itemsize or size > len(behind):
         rule = f"must be {rows * dtype.itemsize}, with as many bytes behind the JSON, and no data in it"
         raise refused((*place, "parameters", "binary_data_size"), size, rule)
     column: list[int] | list[float] = np.frombuffer(behind[:size], dtype).tolist()

@@ -275,6 +275,7 @@ def test_bytes_that_do_not_fit_their_sizes_are_refused(service):
     claims = {"sizes": head.replace(b'"binary_data_size": 8', b'"binary_data_size": 7', 1)}
     claims["true"] = head.replace(b'"binary_data_size": 8', b'"binary_data_size": true', 1)
     claims["text"] = head.replace(b'"binary_data_size": 8', b'"binary_data_size": "8"', 1)
+    claims["decimals"] = head.replace(b'"binary_data_size": 8', b'"binary_data_size": 8.0', 1)
     claims["minus"] = head.replace(b'"binary_data_size": 8', b'"binary_data_size": -8', 1)
     claims["both"] = head.replace(b'"parameters"', b'"data": [540], "parameters"', 1)
 
