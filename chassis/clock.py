@@ -7,22 +7,19 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Annotated, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from contracts.problems import TandemError
 from contracts.trips import Instant, Wire
 
 
 class NoClock(TandemError):
-    """There is no clock file where one was expected."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(f"no clock at {path}: start Tandem with `make run`, which writes it")
+    """There is no clock file where one was expected, or none that could be read."""
 
 
 class Clock(Wire):
@@ -42,8 +39,14 @@ class Clock(Wire):
     seen: Instant | None = None
 
     def at(self, wall: float) -> datetime:
-        """City time at a wall-clock second (as `time.time()` counts), in the city's zone."""
-        return self.city_start + timedelta(seconds=(wall - self.wall_start) * self.speed)
+        """City time at a wall-clock second (as `time.time()` counts).
+
+        Its offset is fixed, the one that the city's zone has then: with times that carry a zone Python reckons by the
+        wall, so that a sum or a difference across a change of clocks is an hour wrong.
+        """
+        instant = self.city_start.astimezone(UTC) + timedelta(seconds=(wall - self.wall_start) * self.speed)
+        local = instant.astimezone(self.zone)
+        return local.replace(tzinfo=timezone(local.utcoffset() or timedelta()))
 
     def now(self) -> datetime:
         """City time now."""
@@ -60,13 +63,8 @@ class Clock(Wire):
 
     def resumed(self, wall: float, speed: float) -> Self:
         """The clock of a warm start: it goes on from the last instant seen, at `speed`."""
-        return self.model_copy(
-            update={
-                "city_start": self.seen or self.city_start,
-                "wall_start": wall,
-                "speed": speed,
-            }
-        )
+        changed = {"city_start": self.seen or self.city_start, "wall_start": wall, "speed": speed}
+        return self.model_validate(dict(self) | changed)
 
     def seen_at(self, city: datetime) -> Self:
         """The same clock, remembering `city` as the last instant."""
@@ -81,12 +79,16 @@ class Clock(Wire):
 
     @classmethod
     def load(cls, path: Path) -> Self:
-        """Read the clock. Raises `NoClock` when the file is missing."""
+        """Read the clock. Raises `NoClock` when the file is missing or holds none."""
         if not path.is_file():
-            raise NoClock(path)
-        clock = cls.model_validate_json(path.read_text())
-        local = clock.city_start.astimezone(ZoneInfo(clock.time_zone))
-        return clock.model_copy(update={"city_start": local})
+            raise NoClock(f"no clock at {path}: start Tandem with `make run`, which writes it")
+        try:
+            return cls.model_validate_json(path.read_bytes())
+        except ValidationError as error:
+            faults = "; ".join(f"{'.'.join(map(str, it['loc'])) or 'file'}: {it['msg']}" for it in error.errors())
+            raise NoClock(
+                f"{path} is no clock ({faults}): restore it, or forget all state with `make clean`"
+            ) from error
 
 
 def real_time(time_zone: str = "UTC") -> Clock:
