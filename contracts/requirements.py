@@ -85,6 +85,12 @@ class Requirement(_Entry):
         high = float("inf") if self.at_most is None else self.at_most
         return low <= measured <= high
 
+    def room(self, measured: float) -> float:
+        """How far within its limits a measured value lies, in `unit`; below zero where it misses one."""
+        low = -float("inf") if self.at_least is None else self.at_least
+        high = float("inf") if self.at_most is None else self.at_most
+        return min(measured - low, high - measured)
+
     def fails_for_sure(self, low: float, high: float) -> bool:
         """Whether the whole interval [low, high] of a measured value lies outside the limit."""
         return (self.at_least is not None and high < self.at_least) or (self.at_most is not None and low > self.at_most)

@@ -61,7 +61,7 @@ def faults(health: Health, record: Requirements) -> tuple[Fault, ...]:
 
 
 def standing(evidence: Evidence, record: Requirements, stalest_s: float = 0.0) -> tuple[Line, ...]:
-    """A line for each requirement that the record says a monitor checks.
+    """A line for each requirement that the record says a monitor checks: where it has parts, their worst.
 
     `stalest_s` is wall time, measured by who looks: seconds since the feed silent for longest last answered.
     """
@@ -90,7 +90,7 @@ def standing(evidence: Evidence, record: Requirements, stalest_s: float = 0.0) -
             if requirement.id not in measured:
                 raise Unwatched(requirement)
             parts = [_line(requirement, part) for part in measured[requirement.id] or [share(OF_NOTHING)]]
-            lines.append(min(parts, key=lambda line: COLOURS.index(line.colour)))
+            lines.append(min(parts, key=lambda line: (COLOURS.index(line.colour), requirement.room(line.measured))))
     return tuple(lines)
 
 

@@ -23,6 +23,9 @@ def test_the_record_loads_and_answers_by_id():
     assert record["estimate-latency-p99"].ceiling == record["estimate-wait"].ceiling
     assert record["coverage-p90"].passes(0.9)
     assert not record["coverage-p90"].passes(float("nan"))
+    assert record["coverage-p90"].room(0.92) == pytest.approx(0.01)
+    assert record["coverage-p90"].room(0.86) == pytest.approx(-0.01)
+    assert record["missing-share"].room(0.1) == pytest.approx(0.4)
     with pytest.raises(BadRecord, match="no requirement 'coverage-p99'"):
         record["coverage-p99"]
 

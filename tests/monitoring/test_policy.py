@@ -286,6 +286,31 @@ def test_watching_says_how_much_truth_there_is():
     assert any("430 of 1000 outcomes since the change" in reason for reason in verdict.reasons)
 
 
+def line_of(evidence: Evidence, requirement_id: str):
+    return next(line for line in standing(evidence, RECORD) if line.requirement.id == requirement_id)
+
+
+@pytest.mark.parametrize(
+    ("shares", "worst"),
+    [
+        ({"hills": 900, "west": 855}, "west"),
+        ({"hills": 855, "west": 900}, "hills"),
+        ({"hills": 900, "west": 944}, "west"),  # too high is as bad as too low
+        ({"hills": 800, "west": 700}, "west"),  # both red
+    ],
+)
+def test_a_line_shows_its_worst_part_not_its_first(shares, worst):
+    groups = {group: Tally(above=1000 - covered, below=100, of=1000) for group, covered in shares.items()}
+    line = line_of(replace(CALM, held=Held(GOOD, groups, stretch())), "group-coverage-p90")
+    assert (line.note, line.measured) == (worst, shares[worst] / 1000)
+
+
+def test_the_worst_column_is_shown_and_a_red_one_before_all():
+    assert line_of(replace(CALM, missing={"city_pace": 0.0, "rain_mm_h": 0.4}), "missing-share").measured == 0.4
+    few = {"hills": Tally(50, 10, 100), "west": BAD}
+    assert line_of(replace(CALM, held=Held(GOOD, few, stretch())), "group-coverage-p90").note == "west"
+
+
 def test_a_requirement_that_nobody_measures_is_an_error_that_says_so():
     record = with_limit("estimate-latency-p95", checked_by=["monitor"])
     with pytest.raises(Unwatched, match="estimate-latency-p95"):
