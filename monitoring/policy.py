@@ -167,9 +167,8 @@ def _causes(evidence: Evidence, record: Requirements) -> tuple[tuple[str, ...], 
     for reading in alarms(evidence, record):
         where = f"zone group {reading.group}" if reading.group else "all trips"
         causes.append(f"too many trips {reading.side} in {where}: odds {reading.peak:,.0f} to 1 for a change")
-        ids.append(
-            "group-coverage-p90" if reading.group else "coverage-p90" if "p90" in reading.side else "coverage-band"
-        )
+        broken = "coverage-p90" if reading.side == "above p90" else "coverage-band"
+        ids.append(f"group-{broken}" if reading.group else broken)
         stretches.append(reading.stretch)
     loudest = max(evidence.readings, key=lambda reading: reading.peak, default=None)
     for line in standing(evidence, record):

@@ -311,6 +311,21 @@ def test_the_worst_column_is_shown_and_a_red_one_before_all():
     assert line_of(replace(CALM, held=Held(GOOD, few, stretch())), "group-coverage-p90").note == "west"
 
 
+@pytest.mark.parametrize(
+    ("side", "group", "requirement_id"),
+    [
+        ("above p90", None, "coverage-p90"),
+        ("below p10", None, "coverage-band"),
+        ("above p90", "hills", "group-coverage-p90"),
+        ("below p10", "hills", "group-coverage-band"),
+    ],
+)
+def test_an_alarm_names_the_requirement_of_its_side_and_trips(side, group, requirement_id):
+    verdict = decide(replace(CALM, readings=(replace(alarm(group=group), side=side),)), RECORD)
+    assert verdict.kind == "retrain"
+    assert verdict.requirement_ids == (requirement_id, "retrain-outcomes")
+
+
 def test_a_requirement_that_nobody_measures_is_an_error_that_says_so():
     record = with_limit("estimate-latency-p95", checked_by=["monitor"])
     with pytest.raises(Unwatched, match="estimate-latency-p95"):
