@@ -172,6 +172,7 @@ class PolicyFigures(_Entry):
     least_pairs: int
     most_pairs: int
     loss_clip_min: float
+    gain_clip_min: float
     group_outcomes: int
     audit_share: float
 

@@ -127,7 +127,8 @@ class Watch:
             return None
         if running and (running.incumbent, running.rival, running.since) == (champion, rival, since):
             return running
-        return Comparison(champion, rival, since, self.record.policy.loss_clip_min)
+        policy = self.record.policy
+        return Comparison(champion, rival, since, policy.loss_clip_min, policy.gain_clip_min)
 
     def _quarantined(self, trip: JudgedTrip) -> bool:
         return any(batch.refused and batch.holds(trip.requested_at) for batch in self.batches.refused)
@@ -138,9 +139,9 @@ class Watch:
             for version in trip.quantiles or ():
                 if miss := trip.miss(version):
                     self._hold(version, trip, miss)
-            for comparison in (self.challenger, self.previous):
-                if comparison is not None:
-                    comparison.add(trip)
+        for comparison in (self.challenger, self.previous):
+            if comparison is not None:
+                comparison.add(trips)
         champion = self.serving.champion
         if champion is not None and champion in self.references:
             judged = [(trip, miss) for trip in trips if (miss := trip.miss(champion))]
