@@ -107,12 +107,12 @@ class Desk:
             log.info("snapshot %s: %d rows for decision %s", made.digest[:12], made.rows, decision.decision_id)
 
     def accepted_before(self, instant: datetime | None) -> pl.DataFrame:
-        """Accepted rows asked for before an instant (None: all). Quick outcomes come first, so a cut through trips
-        that may still be under way would make them look quicker than they are."""
+        """Accepted rows booked before an instant (None: all). Quick outcomes come first, so a cut through trips that
+        may still be under way would make them look quicker than they are."""
         with reading(self.book.engine) as tx:
             batches = self.book.accepted(tx)
         trips = self.lake.read(batches)
-        return trips if instant is None else trips.filter(pl.col("requested_at") < instant.astimezone(UTC))
+        return trips if instant is None else trips.filter(pl.col("booked_at") < instant.astimezone(UTC))
 
     def rows_quarantined(self) -> int:
         """Rows refused so far."""

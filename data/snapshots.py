@@ -91,13 +91,13 @@ def _delivered_since(trips: pl.DataFrame, change_at: datetime | None) -> int:
 
 
 def main() -> None:
-    """Cut one snapshot of all accepted rows, or of those asked for before a time, and say where it lies."""
+    """Cut one snapshot of all accepted rows, or of those booked before a time, and say where it lies."""
     from data.settings import Settings
     from data.worker import build
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", choices=["city"], required=True, help="whose accepted trips; for tlc see data.tlc")
-    parser.add_argument("--before", type=datetime.fromisoformat, help="trips asked for before this time, with offset")
+    parser.add_argument("--before", type=datetime.fromisoformat, help="trips booked before this time, with offset")
     asked = parser.parse_args()
     desk = build(Settings())
     made = desk.cutter.cut(desk.accepted_before(asked.before), rows_quarantined=desk.rows_quarantined())

@@ -24,15 +24,15 @@ CITY_COLUMNS = {name for name, column in columns(TripRequest).items() if column.
 
 
 def judged_trips(tx: Connection, start: datetime, end: datetime, at: datetime) -> tuple[JudgedTrip, ...]:
-    """The trips requested in [start, end) and booked by `at`, as they stood then, in order of request."""
+    """The trips booked in [start, end) and by `at`, as they stood then, in order of booking."""
     snapshots = facts(tx, SnapshotMade, "snapshot.made", at)
     groups = snapshots[-1].data.zone_groups if snapshots else {}
     query = (
         select(TRIPS, ESTIMATES.c.quantiles)
         .outerjoin(ESTIMATES, TRIPS.c.estimate_id == ESTIMATES.c.estimate_id)
-        .where(TRIPS.c.requested >= start.timestamp(), TRIPS.c.requested < end.timestamp())
+        .where(TRIPS.c.booked >= start.timestamp(), TRIPS.c.booked < end.timestamp())
         .where(TRIPS.c.booked <= at.timestamp())
-        .order_by(TRIPS.c.requested, TRIPS.c.trip_id)
+        .order_by(TRIPS.c.booked, TRIPS.c.trip_id)
     )
     judged = []
     for row in tx.execute(query):

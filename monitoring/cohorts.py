@@ -1,7 +1,8 @@
-"""Cohorts: the trips requested in one stretch of city time, judged once, when nearly all of them have ended.
+"""Cohorts: the trips booked in one stretch of city time, judged once, when nearly all of them have ended.
 
 Quick outcomes come first, so trips read as they arrive look better than they are. A cohort waits, then judges all its
-trips as they stood at one instant, open ones included.
+trips as they stood at one instant, open ones included. A trip runs from its booking, so that is what it is placed by:
+who keeps a quote for hours before booking it is given as long to arrive as anybody (ADR 0012).
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ class Schedule:
     """When cohorts begin and close, in city time."""
 
     length: timedelta
-    wait: timedelta  # from a cohort's last possible request until it closes
+    wait: timedelta  # from a cohort's last possible booking until it closes
 
     def start_of(self, at: datetime) -> datetime:
-        """Start of the cohort that a request at `at` belongs to."""
+        """Start of the cohort that a booking at `at` belongs to."""
         return at.astimezone(UTC) - (at - EPOCH) % self.length
 
     def closes_at(self, start: datetime) -> datetime:

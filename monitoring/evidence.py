@@ -60,7 +60,7 @@ class Closing:
 
     start: datetime
     at: datetime  # when it closed
-    trips: tuple[JudgedTrip, ...] = ()  # booked, in order of request
+    trips: tuple[JudgedTrip, ...] = ()  # in order of booking
     serving: Serving = Serving()
     retrainings: Retrainings = Retrainings()
     batches: tuple[Batch, ...] = ()  # judged since the closing before

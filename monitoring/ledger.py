@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import sqlalchemy as sa
@@ -17,6 +17,7 @@ from contracts.feeds import TRIP_ENDS, Event, TripBooked, TripQuoted, payload
 from contracts.trips import Instant, Outcome, Wire
 
 W = TypeVar("W", bound=Wire)
+QUOTES_KEPT = timedelta(hours=6)  # longer than a quote can be booked
 SLOT_S = 300  # divides the length of any sensible cohort, so that a closing falls between two slots
 
 TABLES = sa.MetaData()
@@ -39,7 +40,7 @@ TRIPS = Table(
     Column("source", String(10), nullable=False),
     Column("audit", sa.Boolean, nullable=False),
     Column("estimate_id", String(64)),
-    Column("booked", Float),
+    Column("booked", Float, index=True),
     Column("promised", Float),
     Column("ended", Float),
     Column("outcome", String(10)),
@@ -93,7 +94,7 @@ def note_facts(tx: Connection, events: Sequence[Event]) -> None:
 
 
 def note_estimates(tx: Connection, events: Sequence[Event]) -> None:
-    """Handler of estimates: keep every bundle's quantiles until the cohort closes."""
+    """Handler of estimates: keep every bundle's quantiles for as long as quotes are kept."""
     rows = []
     for event in events:
         said = EstimateAnswered.model_validate(event.data)
@@ -179,13 +180,18 @@ def facts(tx: Connection, kind: type[W], event_type: str, until: datetime, after
     return [Fact(row.number, instant(row.at), kind.model_validate_json(row.data)) for row in rows]
 
 
-def forget_trips(tx: Connection, before: datetime, closed_at: datetime) -> None:
-    """Drop a closed cohort's trips, which live on in its tick; ends that came too late for it are counted as past."""
-    over = TRIPS.c.requested < before.timestamp()
-    late = tx.execute(sa.select(TRIPS).where(over & (TRIPS.c.ended > closed_at.timestamp())))
+def forget_trips(tx: Connection, start: datetime, end: datetime, closed_at: datetime) -> None:
+    """Drop the trips of the cohort [start, end), which live on in its tick, and quotes that nobody can book any more.
+
+    Ends that came too late for it are counted as past, and so are trips of earlier cohorts of which we heard too late.
+    """
+    over = TRIPS.c.booked < end.timestamp()
+    unjudged = (TRIPS.c.ended > closed_at.timestamp()) | (TRIPS.c.booked < start.timestamp())
+    late = tx.execute(sa.select(TRIPS).where(over & TRIPS.c.ended.is_not(None) & unjudged))
     _count_past(tx, [(row.ended, row.outcome, row.ended > row.promised) for row in late])
-    tx.execute(sa.delete(TRIPS).where(over))
-    tx.execute(sa.delete(ESTIMATES).where(ESTIMATES.c.requested < before.timestamp()))
+    run_out = (end - QUOTES_KEPT).timestamp()
+    tx.execute(sa.delete(TRIPS).where(over | (TRIPS.c.booked.is_(None) & (TRIPS.c.requested < run_out))))
+    tx.execute(sa.delete(ESTIMATES).where(ESTIMATES.c.requested < run_out))
 
 
 def _rows(tx: Connection, table: Table, keys: Sequence[Any]) -> Sequence[sa.RowMapping]:

@@ -124,7 +124,7 @@ class Monitor:
                 "kind": tick.verdict.kind,
             }
             tx.execute(insert(TICKS), row | self.announcer.announce(tx, tick))
-            ledger.forget_trips(tx, start + self.schedule.length, closing.at)
+            ledger.forget_trips(tx, start, start + self.schedule.length, closing.at)
         self.newest = start
         if self.measured is not None:
             measurements.keep(self._verdicts(tick), self.measured)

@@ -203,7 +203,7 @@ def _blocks(evidence: Evidence, record: Requirements, stretch: Stretch | None) -
     first_serves = past.released == 1 and evidence.serving.champion is not None
     if past.released_at is not None and evidence.at - past.released_at < cooldown and not first_serves:
         blocks.append(f"the last retraining was less than {policy.retrain_cooldown_h} city hours ago")
-    # Sooner, no cohort has closed that was requested after the refusal: it would be refused again.
+    # Sooner, no cohort has closed that was booked after the refusal: it would be refused again.
     if past.refused_at is not None and evidence.at - past.refused_at < timedelta(minutes=policy.closing_min):
         blocks.append(f"the last retraining was refused ({past.refused_why}) and no newer cohort has closed")
     return tuple(blocks)

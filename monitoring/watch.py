@@ -5,7 +5,7 @@ The same closings give the same evidence, so a restart and a replay are both thi
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, insort
 from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -59,7 +59,7 @@ class Watch:
         self.detectors: dict[tuple[Side, str | None], Detector] = {}
         self.challenger: Comparison | None = None
         self.previous: Comparison | None = None
-        self.delivered: list[datetime] = []  # request times, ascending: cohorts come in order of request
+        self.delivered: list[datetime] = []  # request times, ascending
         self.batches = Batches(max(record[name].lookback for name in ("quarantine-share", "missing-share")))
         self.health, self.closing = Health(), NOTHING_YET
         self.held: dict[str, dict[str | None, deque[tuple[datetime, Miss]]]] = {}
@@ -86,7 +86,9 @@ class Watch:
         )
         self.clean = 0 if faults(self.health, self.record) else self.clean + 1
         believable = [trip for trip in closing.trips if not self._quarantined(trip)]
-        self.delivered.extend(trip.requested_at for trip in believable if trip.outcome == "delivered")
+        for trip in believable:
+            if trip.outcome == "delivered":
+                insort(self.delivered, trip.requested_at)  # cohorts come in order of booking
         self.late.extend(trip.late for trip in believable if trip.late is not None)
         if self.clean >= self.record.policy.clean_cohorts:
             self._learn_from(believable)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -216,12 +216,27 @@ def test_a_retraining_gets_every_closed_row_under_its_decision_and_only_once(sta
     worker.desk.fulfil(worker.trips.drain)
 
     (made,) = stage.snapshots(worker)
-    closed = trips.filter(pl.col("requested_at") < pl.lit(LIVE_START - CLOSING).dt.convert_time_zone("UTC"))
+    closed = trips.filter(pl.col("booked_at") < pl.lit(LIVE_START - CLOSING).dt.convert_time_zone("UTC"))
     since = closed.filter(pl.col("requested_at") >= pl.lit(change).dt.convert_time_zone("UTC"))
     assert (made.decision_id, made.change_at, made.rows) == ("d-2", change, closed.height)
     assert made.rows_since_change == since.filter(pl.col("outcome") == "delivered").height > 0
     rows = pl.read_parquet(stage.settings.snapshots / made.digest / "trips.parquet")
     assert rows.equals(closed.sort("booked_at", "trip_id"))
+
+
+def test_a_snapshot_holds_what_was_booked_before_the_closing_time_however_old_its_quote(stage, trips):
+    """Of trips booked within the closing time only the quick ones have ended."""
+    cut = LIVE_START.astimezone(UTC) - CLOSING
+    asked = pl.when(pl.col("booked_at") >= cut).then(cut - timedelta(hours=1)).otherwise("requested_at")
+    kept_quotes = trips.with_columns(asked.alias("requested_at").cast(trips.schema["requested_at"]))
+    stage.trips.send_lines(ended(kept_quotes))
+    stage.decisions.decide(a_retrain("d-1", 0))
+    worker = stage.at(1)
+    worker.decisions.drain()
+    worker.desk.fulfil(worker.trips.drain)
+
+    (made,) = stage.snapshots(worker)
+    assert made.rows == trips.filter(pl.col("booked_at") < cut).height < trips.height
 
 
 def test_a_decision_that_comes_before_any_trip_is_kept_until_there_are_some(stage, trips):

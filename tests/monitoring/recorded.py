@@ -54,6 +54,7 @@ class RecordedCity:
     miles_end_h: float = math.inf
     lost_estimates: float = 0.0
     audit_share: float = 0.05
+    longest_thought_min: float = 0.0  # customers book after up to so long; 0: all after a minute
     challenger: str | None = None
     challenger_from_h: float = math.inf
     challenger_knows_bridge: float = 1.0  # 1: all of the slowdown, 0: nothing of it
@@ -115,7 +116,7 @@ class RecordedCity:
         yield at, "trips", Draft("trip.quoted", at, trip_id, quote)
         if rng.random() < 0.2:
             return  # the customer did not like the promise
-        booked = at + timedelta(minutes=1)
+        booked = at + timedelta(minutes=rng.uniform(0, self.longest_thought_min) if self.longest_thought_min else 1)
         promised = booked + timedelta(minutes=champion.p90_min)
         booking = TripBooked(trip_id=trip_id, booked_at=booked, promised_by=promised)
         yield booked, "trips", Draft("trip.booked", booked, trip_id, booking)

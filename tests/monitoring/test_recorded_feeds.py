@@ -13,9 +13,10 @@ from chassis.sql import reading
 from contracts import requirements
 from contracts.decisions import KINDS
 from contracts.estimates import Rollout
-from monitoring.ledger import TICKS, TRIPS, past_outcomes
+from monitoring.ledger import ESTIMATES, QUOTES_KEPT, TICKS, TRIPS, instant, past_outcomes
 from monitoring.pages import newest_view
 from monitoring.replay import differences
+from product.settings import Settings
 from tests.monitoring.desk import Desk
 from tests.monitoring.recorded import (
     LIVE,
@@ -106,11 +107,56 @@ def test_a_calm_day_asks_for_nothing_and_loses_no_trip(desk):
     assert kinds(desk) == ["nothing"]
     assert len(desk.ticks()) == 14 * 4 + 1
     counted = [json.loads(tick["figures"]) for tick in desk.ticks()]
-    last_request = LIVE + timedelta(hours=14) - timedelta(minutes=RECORD.policy.closing_min)
-    booked = [e for _, _, e in events if e.type == "trip.booked" and e.time - timedelta(minutes=1) < last_request]
+    last_booking = LIVE + timedelta(hours=14) - timedelta(minutes=RECORD.policy.closing_min)
+    booked = [e for _, _, e in events if e.type == "trip.booked" and e.time < last_booking]
     assert sum(one["booked"] for one in counted) == len(booked) > 800
     assert sum(one[end] for one in counted for end in ("delivered", "cancelled", "lost", "open")) == len(booked)
     assert all(sum(one[end] for one in counted) > 0 for end in ("cancelled", "lost", "audit", "fallback"))
+
+
+def test_who_books_late_in_a_quotes_life_is_judged_like_everybody_else(desk):
+    """Each trip has the whole closing time from its booking on: of late bookings the slow ones would be missing."""
+    valid_min = Settings.model_fields["quote_valid_min"].default
+    events = with_champion() + RecordedCity(seed=12, per_minute=1, longest_thought_min=valid_min).events(14)
+    desk = desk(events)
+    desk.run(14)
+
+    last_booking = LIVE + timedelta(hours=14) - timedelta(minutes=RECORD.policy.closing_min)
+    booked = [
+        draft.data for _, _, draft in events if draft.type == "trip.booked" and draft.data.booked_at < last_booking
+    ]
+    delivered = {draft.subject: draft.time for _, _, draft in events if draft.type == "trip.delivered"}
+    late = [delivered[trip.trip_id] > trip.promised_by for trip in booked if trip.trip_id in delivered]
+    counted = [json.loads(tick["figures"]) for tick in desk.ticks()]
+    assert sum(one["booked"] for one in counted) == len(booked) > 400
+    assert sum(one["late"] for one in counted) == pytest.approx(sum(late), abs=2)  # nearly all have ended by then
+    assert sum(late) > 30
+
+
+def test_a_feed_that_comes_back_after_its_cohorts_closed_loses_no_trip(desk):
+    events = with_champion() + RecordedCity(seed=13, per_minute=0.5).events(10)
+    desk = desk(events)
+    desk.run(3)
+    desk.run(5, frozen=frozenset({"trips"}))
+    desk.run(2)
+
+    delivered = sum(draft.type == "trip.delivered" for _, _, draft in events)
+    judged = sum(json.loads(tick["figures"])["delivered"] for tick in desk.ticks())
+    with reading(desk.engine) as tx:
+        working = sum(row.outcome == "delivered" for row in tx.execute(select(TRIPS)))
+        assert judged + past_outcomes(tx, desk.clock.at) + working == delivered > 200
+
+
+def test_a_quote_is_kept_for_as_long_as_it_can_be_booked_and_no_longer(desk):
+    assert timedelta(minutes=Settings.model_fields["quote_valid_min"].default) <= QUOTES_KEPT
+    desk = desk(with_champion() + RecordedCity(seed=14, per_minute=0.3).events(14))
+    desk.run(14)
+    with reading(desk.engine) as tx:
+        quotes = [row.requested for row in tx.execute(select(TRIPS)) if row.booked is None]
+        estimates = [row.requested for row in tx.execute(select(ESTIMATES))]
+    closed = desk.clock.at - timedelta(minutes=RECORD.policy.closing_min)
+    for kept in (quotes, estimates):
+        assert timedelta(0) <= instant(min(kept)) - (closed - QUOTES_KEPT) < timedelta(hours=1)
 
 
 def test_bridge_closed_is_watched_then_answered_with_a_retraining_from_its_start(desk):

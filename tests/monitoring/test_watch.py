@@ -107,6 +107,15 @@ def test_rows_quarantined_since_a_change_are_counted_by_batch():
     assert watch.batches.since(NOON + 9 * QUARTER) == Share(0, 0)
 
 
+def test_outcomes_since_a_change_are_counted_by_request_though_cohorts_go_by_booking():
+    kept_quote = a_trip(requested_at=NOON - timedelta(hours=2), booked_at=NOON + QUARTER)
+    late_booker = closing(1)
+    watch = watched(closing(0), replace(late_booker, trips=(*late_booker.trips, kept_quote)))
+    assert watch.evidence().outcomes == 21
+    assert reading(watch).stretch.since == NOON
+    assert reading(watch).stretch.outcomes == 20
+
+
 def test_windows_look_back_as_far_as_the_record_says():
     short = [
         item.model_copy(update={"newest": 15}) if item.id in ("coverage-p90", "late-promises") else item
