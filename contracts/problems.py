@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import BaseModel
@@ -9,6 +12,15 @@ from pydantic import BaseModel
 
 class TandemError(Exception):
     """Base of what Tandem raises on purpose: its text says what happened, the value at fault and what to do."""
+
+
+@contextmanager
+def plain_words() -> Iterator[None]:
+    """Around a command, `@plain_words()`: what is raised on purpose ends the process with its text and status 1."""
+    try:
+        yield
+    except TandemError as error:
+        sys.exit(str(error))
 
 
 class FieldFault(BaseModel):

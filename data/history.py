@@ -6,7 +6,6 @@ In that past there was no model: every trip was sold with the fallback, an empir
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from contracts import requirements, tables
-from contracts.problems import TandemError
+from contracts.problems import plain_words
 from contracts.trips import LEVELS, OUTCOMES, VEHICLES
 from data.city import incidents as incident_files
 from data.city.dice import keys_of
@@ -145,6 +144,7 @@ def events(trips: pl.DataFrame) -> pl.Series:
     return rows.select(pl.concat_str(envelope)).to_series()
 
 
+@plain_words()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Write the history that ends where the live clock starts."""
     parser = argparse.ArgumentParser(prog="python -m data.history", description="Simulate the city's past.")
@@ -156,11 +156,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args = parser.parse_args(arguments)
     if (args.incident is None) != (args.at is None) or (args.at is not None and args.at.tzinfo is None):
         parser.error("--incident and --at go together, and --at needs an offset: 2026-05-20T08:00+02:00")
-    try:
-        happened = [] if args.at is None else [Started(incident_files.load(args.incident), minutes_at(args.at))]
-        write(City(args.seed), LIVE_START - timedelta(weeks=args.weeks), happened, args.out)
-    except TandemError as error:
-        sys.exit(str(error))
+    happened = [] if args.at is None else [Started(incident_files.load(args.incident), minutes_at(args.at))]
+    write(City(args.seed), LIVE_START - timedelta(weeks=args.weeks), happened, args.out)
 
 
 def write(city: City, start: datetime, incidents: Sequence[Started], out: Path) -> None:

@@ -15,6 +15,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from contracts.problems import plain_words
+
 
 @dataclass(frozen=True, slots=True)
 class Refused:
@@ -61,6 +63,7 @@ def table_of(counts: Counter[str], title: str) -> Table:
     return table
 
 
+@plain_words()
 def main() -> None:
     """Print how many rows each rule has refused."""
     from data.settings import Settings

@@ -18,7 +18,7 @@ from typing import Literal
 import polars as pl
 from rich.console import Console
 
-from contracts.problems import TandemError
+from contracts.problems import TandemError, plain_words
 from contracts.snapshots import SnapshotMade, SnapshotZone
 from contracts.tables import content_digest
 
@@ -90,6 +90,7 @@ def _delivered_since(trips: pl.DataFrame, change_at: datetime | None) -> int:
     return delivered.filter(pl.col("requested_at") >= change_at.astimezone(UTC)).height
 
 
+@plain_words()
 def main() -> None:
     """Cut one snapshot of all accepted rows, or of those booked before a time, and say where it lies."""
     from data.settings import Settings

@@ -20,7 +20,7 @@ import polars as pl
 from rich.console import Console
 from rich.progress import track
 
-from contracts.problems import TandemError
+from contracts.problems import plain_words
 from contracts.requirements import load
 from contracts.snapshots import SnapshotMade
 from contracts.tables import ROW, dtypes
@@ -125,6 +125,7 @@ def take_in(places: Sequence[Path], zones: Path, until: datetime, out: Path, con
     return intake
 
 
+@plain_words()
 def main() -> None:
     """Take the months in and cut the snapshots."""
     parser = argparse.ArgumentParser(prog="python -m data.tlc", description="New York's trip records to two snapshots.")
@@ -136,10 +137,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     args, console = parser.parse_args(), Console()
     until = args.until.replace(tzinfo=NEW_YORK).astimezone(UTC)
-    try:
-        made = take_in(args.trips, args.zones, until, args.out, console).cut(until)
-    except TandemError as error:
-        sys.exit(str(error))
+    made = take_in(args.trips, args.zones, until, args.out, console).cut(until)
     for name, snapshot in made.items():
         place = args.out / "snapshots" / snapshot.digest
         console.print(f"{name}: {snapshot.rows:,} accepted rows at {place}", soft_wrap=True)

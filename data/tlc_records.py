@@ -21,6 +21,8 @@ NEW_YORK = ZoneInfo("America/New_York")
 KM_PER_DEGREE = 111.32
 NEEDED = ("pulocationid", "dolocationid", "trip_distance")
 COLOURS = {"tpep": "yellow", "lpep": "green"}
+ZONE_COLUMNS = ("location_id", "borough", "zone", "lat", "lon")
+UNREADABLE = (OSError, pl.exceptions.PolarsError)
 
 
 class NotTripRecords(TandemError):
@@ -39,7 +41,10 @@ class Month:
     @classmethod
     def of(cls, path: Path) -> Month:
         """Know a file by its columns and its month by its name. Raises `NotTripRecords`."""
-        columns = {name.lower(): name for name in pl.read_parquet_schema(path)}
+        try:
+            columns = {name.lower(): name for name in pl.read_parquet_schema(path)}
+        except UNREADABLE as error:
+            raise NotTripRecords(f"{path}: {_first_line(error)}: mend --trips") from error
         prefix = next((name for name in COLOURS if f"{name}_pickup_datetime" in columns), None)
         month = re.search(r"\d{4}-\d{2}", path.stem)
         if prefix is None or month is None or not columns.keys() >= set(NEEDED):
@@ -98,10 +103,20 @@ def months_in(places: Sequence[Path]) -> list[Month]:
     return months
 
 
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
+
+
 def read_zones(path: Path) -> list[SnapshotZone]:
-    """Zones from a table of centroids: location_id, borough, zone, lat, lon. Boroughs are the zone groups."""
-    table = pl.read_csv(path).unique("location_id").sort("location_id")
-    south, west, middle = table.select(south=pl.min("lat"), west=pl.min("lon"), middle=pl.mean("lat")).row(0)
+    """Zones from a table of centroids: location_id, borough, zone, lat, lon. Boroughs are the zone groups.
+
+    Raises `NotTripRecords`.
+    """
+    try:
+        table = pl.read_csv(path).select(ZONE_COLUMNS).unique("location_id").sort("location_id")
+        south, west, middle = table.select(south=pl.min("lat"), west=pl.min("lon"), middle=pl.mean("lat")).row(0)
+    except UNREADABLE as error:
+        raise NotTripRecords(f"{path}: {_first_line(error)}: mend --zones") from error
     return [
         SnapshotZone(
             zone=row["location_id"],

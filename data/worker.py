@@ -16,6 +16,7 @@ from chassis.feed_routes import feed_routes
 from chassis.followers import FeedAway, Follower
 from chassis.logs import write_logs
 from chassis.service import listen, make_app
+from contracts.problems import plain_words
 from contracts.requirements import load
 from contracts.snapshots import SnapshotZone
 from data.batch_rules import ZoneReference
@@ -101,6 +102,7 @@ def service(worker: Worker) -> FastAPI:
     return app
 
 
+@plain_words()
 def main() -> None:
     """Run the service."""
     settings = Settings()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 import httpx
 
 from chassis.tokens import read_token
 from contracts.conditions import IncidentStart
-from contracts.problems import TandemError
+from contracts.problems import TandemError, plain_words
 from deploy.settings import DeploySettings
 from deploy.supervisor import Supervisor
 
@@ -48,6 +47,7 @@ def stop(settings: DeploySettings) -> str:
     return f"Tandem is ending; its state stays in {settings.var}"
 
 
+@plain_words()
 def main() -> None:
     """Do one thing and say what follows from it."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -57,13 +57,10 @@ def main() -> None:
     commands.add_parser("stop")
     asked = parser.parse_args()
     settings = DeploySettings()
-    try:
-        if asked.command == "stop":
-            print(stop(settings))
-        else:
-            print({"incident": start_incident, "kill": kill}[asked.command](asked.name, settings))
-    except TandemError as error:
-        sys.exit(str(error))
+    if asked.command == "stop":
+        print(stop(settings))
+    else:
+        print({"incident": start_incident, "kill": kill}[asked.command](asked.name, settings))
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import Any, get_args
 
 from contracts.feeds import FEED_OWNERS, FeedName
 from contracts.measurements import Measurement, kept
+from contracts.problems import plain_words
 from contracts.requirements import FOLDERS, Requirement, Requirements, load
 from contracts.trips import LEVELS, MODEL_INPUTS, CompletedTrip, Team, columns
 from deploy.settings import DeploySettings
@@ -128,13 +129,14 @@ def _entity(kind: str, name: str, spec: Json) -> Json:
     }
 
 
+@plain_words()
 def main() -> None:
     """Write every export."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "reports/exports")
+    record, settings = load(), DeploySettings()
     folder.mkdir(parents=True, exist_ok=True)
-    record = load()
     files = {"negotiation-card.json": json.dumps(negotiation_card(record), indent=1)}
-    for name, item in evidence(kept(DeploySettings().measured), record).items():
+    for name, item in evidence(kept(settings.measured), record).items():
         files[f"evidence-{name}.json"] = json.dumps(item, indent=1)
     # JSON is YAML: documents apart by ---
     files["catalog-info.yaml"] = "\n---\n".join(json.dumps(entity, indent=1) for entity in catalogue()) + "\n"

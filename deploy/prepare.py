@@ -11,7 +11,7 @@ import time
 
 from chassis.clock import Clock
 from chassis.tokens import make_tokens
-from contracts.problems import TandemError
+from contracts.problems import TandemError, plain_words
 from deploy.settings import DeploySettings
 
 
@@ -21,7 +21,12 @@ class PreparationFailed(TandemError):
 
 def prepare(settings: DeploySettings) -> Clock:
     """Make `var` ready and start the clock: at the end of a new history, or where the city last wrote that it was."""
-    make_tokens(settings.tokens_file)
+    try:
+        make_tokens(settings.tokens_file)
+    except OSError as error:
+        raise PreparationFailed(
+            f"{error.filename} cannot be written ({error.strerror}): set TANDEM_VAR to a folder that can"
+        ) from error
     history = settings.var / "history.jsonl"
     if not settings.clock_file.is_file():
         if not history.is_file():
@@ -49,8 +54,6 @@ def _run(module: str, *arguments: str) -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with plain_words():
         clock = prepare(DeploySettings())
-    except TandemError as error:
-        sys.exit(str(error))
     print(f"prepared; in the city it is {clock.now():%A %H:%M}")

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from contracts.measurements import Measurement, kept
+from contracts.problems import plain_words
 from contracts.requirements import Requirements, load
 from deploy.settings import DeploySettings
 
@@ -68,6 +69,7 @@ def show(record: Requirements, measured: Sequence[Measurement], console: Console
         console.print(f"waived until {waiver.expires}: {waiver.quality} (owner {waiver.owner}): {waiver.reason}")
 
 
+@plain_words()
 def main() -> int:
     """Print the table and judge it."""
     record, settings = load(), DeploySettings()

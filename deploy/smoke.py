@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from rich.console import Console
 from rich.table import Column, Table
 
+from contracts.problems import plain_words
 from contracts.requirements import load
 from deploy.outsider import Outsider
 from deploy.settings import DeploySettings
@@ -66,6 +67,7 @@ def joined(tandem: Outsider) -> bool:
     return any(line["id"] == "outcome-join" and line["measured"] is not None for line in lines)
 
 
+@plain_words()
 def main() -> int:
     """Wait for the first judged outcome, within reason, then check. Exit status 0 when all holds."""
     settings, console = DeploySettings(), Console(soft_wrap=True)

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from chassis.clock import Clock
 from contracts import measurements
-from contracts.problems import TandemError
+from contracts.problems import TandemError, plain_words
 from contracts.requirements import Load, load
 from loadtests import report
 from loadtests.histogram import Histogram
@@ -122,6 +122,7 @@ def _free_port() -> int:
         return port
 
 
+@plain_words()
 def main() -> int:
     """Exit status: 0 when every requirement of the load is kept."""
     record, console = load(), Console()

@@ -10,6 +10,7 @@ from locust.env import Environment
 
 from chassis.clock import Clock
 from chassis.logs import write_logs
+from contracts.problems import plain_words
 from loadtests.couriers import Couriers, log
 from loadtests.customers import Customers
 from loadtests.settings import TrafficSettings
@@ -42,6 +43,7 @@ def _summaries(environment: Environment) -> None:
 
 
 if __name__ == "__main__":
-    settings = TrafficSettings()
-    write_logs("traffic", settings.log)
-    run(settings)
+    with plain_words():
+        settings = TrafficSettings()
+        write_logs("traffic", settings.log)
+        run(settings)

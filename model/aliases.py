@@ -10,11 +10,12 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from contracts.problems import TandemError
+from contracts.problems import TandemError, plain_words
 from model.registry import connect, show_roles
 from model.settings import Settings
 
 
+@plain_words()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Set the aliases from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)

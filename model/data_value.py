@@ -23,7 +23,7 @@ from rich.table import Table
 
 from contracts.bundle import Bounds
 from contracts.estimates import REASON_GROUPS
-from contracts.problems import TandemError
+from contracts.problems import TandemError, plain_words
 from contracts.trips import MODEL_INPUTS, TripRequest, columns
 from model.candidate import afresh
 from model.evaluation import Bootstrap, trip_pinball_min
@@ -163,6 +163,7 @@ def weigh(settings: Settings, args: argparse.Namespace, console: Console) -> Non
     console.print(f"picture {args.out / 'data-value.png'}")
 
 
+@plain_words()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Weigh the sources from the command line."""
     settings, console = Settings(), Console(width=None if sys.stdout.isatty() else 160, highlight=False)

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from contracts.bundle import BundleError, Manifest, verify
+from contracts.problems import plain_words
 from model.evaluation import misses, pinball_min
 from model.export import run
 from model.heuristic import BY_DISTANCE, BY_ZONE_PAIR, Heuristic
@@ -54,6 +55,7 @@ def trained_on(past: Snapshot, manifest: Manifest) -> None:
         )
 
 
+@plain_words()
 def main(arguments: Sequence[str] | None = None) -> None:
     """Evaluate from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from contracts import requirements
-from contracts.problems import TandemError
+from contracts.problems import TandemError, plain_words
 from contracts.requirements import Requirement
 from model.forecasts import REACH, Forecast, asked, forecast, keep, kept
 from model.hindsight import Hindsight, hindsight, trainings
@@ -179,6 +179,7 @@ def seen_later(found: Sequence[Hindsight], answers: Mapping[str, Forecast]) -> T
     return made
 
 
+@plain_words()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Answer from the command line."""
     settings, console = Settings(), Console(width=None if sys.stdout.isatty() else 160, highlight=False)

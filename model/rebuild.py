@@ -27,7 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from contracts.bundle import REBUILD_TOLERANCE, GoldenTrip, Lineage, Manifest, digest, verify
-from contracts.problems import TandemError
+from contracts.problems import TandemError, plain_words
 from contracts.snapshots import SnapshotMade
 from contracts.tables import content_digest
 from model.bundle import arrays
@@ -167,6 +167,7 @@ def table(drill: Drill) -> Table:
     return made
 
 
+@plain_words()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Drill from the command line."""
     settings, console = Settings(), Console(width=None if sys.stdout.isatty() else 160)

@@ -26,7 +26,7 @@ from rich.progress import Progress
 from chassis.clock import Clock, real_time
 from contracts import requirements
 from contracts.bundle import BundleRefused, BundleReleased, Evidence, Manifest
-from contracts.problems import TandemError
+from contracts.problems import TandemError, plain_words
 from contracts.trips import fingerprint
 from model import gate, peer, verdicts
 from model.bundle import golden_trips, seal, typical_trip
@@ -119,6 +119,7 @@ def train(
     return released(sealed), tell_mlflow
 
 
+@plain_words()
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train one snapshot from the command line."""
     settings, console = Settings(), Console(width=None if sys.stdout.isatty() else 160)

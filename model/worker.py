@@ -31,6 +31,7 @@ from chassis.sql import reading
 from contracts.bundle import BundleRefused, BundleReleased
 from contracts.decisions import Decision
 from contracts.feeds import Event, payload
+from contracts.problems import plain_words
 from contracts.snapshots import SnapshotMade
 from model.releases import released_for
 from model.roles import Roles, roles_table
@@ -166,6 +167,7 @@ def _known(tx: Connection, table: Table, decision_id: str) -> bool:
     return tx.execute(select(table.c.decision_id).where(table.c.decision_id == decision_id)).first() is not None
 
 
+@plain_words()
 def main() -> None:
     """Wire the worker and serve its feed."""
     settings, registry = Settings(), CollectorRegistry()

@@ -10,6 +10,7 @@ from chassis.feed_store import FeedStore
 from chassis.logs import write_logs
 from chassis.service import listen
 from chassis.tokens import Tokens
+from contracts.problems import plain_words
 from data.city.keeper import Keeper
 from data.city.log import METADATA, IncidentLog
 from data.city.reference import City
@@ -27,6 +28,7 @@ def build(settings: Settings) -> FastAPI:
 
 
 if __name__ == "__main__":
-    settings = Settings()
-    write_logs("city", settings.log)
-    listen(build(settings), settings.bind, settings.city_port, "city")
+    with plain_words():
+        settings = Settings()
+        write_logs("city", settings.log)
+        listen(build(settings), settings.bind, settings.city_port, "city")

@@ -210,3 +210,16 @@ def test_real_months_come_in_with_their_dirt_counted(tmp_path):
     assert rows["distance_km"].max() < 100  # though a meter says 46,826 miles
     made = intake.cut(UNTIL)
     assert made["train"].rows + made["test"].rows == rows.height
+
+
+def test_files_that_are_not_there_or_no_tables_are_named(place):
+    (place / "trips").mkdir()
+    (place / "trips" / "yellow_tripdata_2019-01.parquet").write_text("no Parquet")
+    (place / "other.csv").write_text("a,b\n1,2\n")
+
+    for trips in (place / "nowhere", place / "trips"):
+        with pytest.raises(NotTripRecords, match=f"{trips}.*: mend --trips"):
+            months_in([trips])
+    for zones in (place / "nowhere.csv", place / "other.csv"):
+        with pytest.raises(NotTripRecords, match=f"{zones}: .*: mend --zones"):
+            read_zones(zones)
