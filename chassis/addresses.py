@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from contracts.problems import TandemError
+
+Port = Annotated[int, Field(ge=1, le=65535)]
 
 
 class UnsoundSetting(TandemError):
@@ -33,12 +35,12 @@ class Addresses(BaseModel):
     log: Literal["text", "json"] = "text"  # how logs are written: for people, or a line of JSON per event
     otlp_endpoint: str = ""  # OpenTelemetry collector that gets spans over HTTP, such as http://127.0.0.1:4318
 
-    product_port: int = 8000
-    serving_port: int = 8001
-    monitoring_port: int = 8002
-    city_port: int = 8003
-    data_port: int = 8004
-    model_port: int = 8005
+    product_port: Port = 8000
+    serving_port: Port = 8001
+    monitoring_port: Port = 8002
+    city_port: Port = 8003
+    data_port: Port = 8004
+    model_port: Port = 8005
 
     product_url: str = ""
     serving_url: str = ""

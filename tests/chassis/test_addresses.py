@@ -81,3 +81,11 @@ def test_a_misspelt_setting_is_not_passed_over():
 def test_settings_never_change():
     with pytest.raises(ValueError, match="frozen"):
         Some().var = Path("/elsewhere")
+
+
+@pytest.mark.parametrize("port", ["0", "-1", "65536", "99999"])
+def test_a_port_that_no_socket_can_have_is_unsound(port, monkeypatch):
+    monkeypatch.setenv("TANDEM_PRODUCT_PORT", port)
+
+    with pytest.raises(UnsoundSetting, match=f"TANDEM_PRODUCT_PORT is '{port}': Input should be "):
+        Addresses()
