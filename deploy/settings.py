@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
+
+from pydantic import Field
 
 from chassis.addresses import Addresses
 
@@ -16,7 +18,7 @@ class DeploySettings(Addresses):
     where the live city begins; the data team's history ends at the same instant (a test compares the two).
     """
 
-    speed: float = 120
-    history_weeks: int = 8
+    speed: Annotated[float, Field(gt=0, le=100_000)] = 120
+    history_weeks: Annotated[int, Field(ge=1)] = 8
     city_start: datetime = datetime.fromisoformat("2026-06-01T07:00:00+02:00")
     time_zone: str = "Europe/Berlin"
