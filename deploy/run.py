@@ -18,7 +18,7 @@ from deploy.outsider import Outsider
 from deploy.ports import refuse_taken_ports
 from deploy.prepare import prepare
 from deploy.settings import DeploySettings
-from deploy.supervisor import Tandem
+from deploy.supervisor import Stopped, Supervisor, Tandem
 
 LOOK_EVERY_S = 0.25
 
@@ -64,7 +64,7 @@ def _print_pages(settings: DeploySettings, console: Console) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The launcher's exit status: 0 after Ctrl-C or a passed check, 1 after a fault."""
+    """The launcher's exit status: 0 after Ctrl-C, `make stop` or a passed check, 1 after a fault."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--for", dest="seconds", type=float, help="end by itself after so many seconds, then check")
     seconds = parser.parse_args(arguments).seconds
@@ -73,11 +73,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         signal.signal(number, signal.default_int_handler)
     try:
         settings = DeploySettings()
+        Supervisor(settings).refuse_a_second()
         refuse_taken_ports(settings)
         return 0 if run(settings, seconds, console) else 1
     except KeyboardInterrupt:
         console.print("Tandem has ended; `make run` goes on from here")
         return 0 if seconds is None else 130
+    except Stopped as end:
+        console.print(str(end))
+        return 0 if seconds is None else 1
     except TandemError as error:
         console.print(f"[red]{error}[/]")
     return 1

@@ -98,6 +98,25 @@ def test_from_nothing_to_a_quote_ended_by_ctrl_c_then_warm_and_checked(tmp_path)
     assert left_behind(system.var) == []
 
 
+def test_a_second_start_in_the_same_var_is_refused_and_who_stops_the_first_is_told_so(tmp_path):
+    system, second = a_tandem(tmp_path / "var"), a_tandem(tmp_path / "var")
+    system.start()
+    try:
+        patiently("product", lambda: system.live("product"), within_s=100)
+        started = system.clock.wall_start
+        refused = launch(second)
+        assert refused.returncode == 1
+        assert f"a Tandem runs in {system.var} already" in re.sub(r"\s+", " ", refused.stdout)
+        assert system.clock.wall_start == started
+        command = [sys.executable, "-m", "deploy.control", "stop"]
+        subprocess.run(command, check=True, env=system.environment)
+        assert system.launcher.wait(timeout=60) == 0
+    finally:
+        system.stop()
+    assert "Tandem was stopped" in system.what_it_said()
+    assert left_behind(system.var) == []
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_left_alone_it_closes_the_loop_and_says_so(tmp_path):
