@@ -59,7 +59,7 @@ class Checklist:
     def __init__(self, todo: list[Step], console: Console, logs: str) -> None:
         self.todo, self.console, self.logs = list(todo), console, logs
         self.since = time.monotonic()
-        self.warned = False
+        self.overdue = False  # the step that comes next, and we have said so
 
     def look(self) -> None:
         """Tick off whatever is done now."""
@@ -67,15 +67,15 @@ class Checklist:
             step, waited_s = self.todo[0], time.monotonic() - self.since
             found = step.look()
             if found is None:
-                if waited_s > step.within_s and not self.warned:
-                    self.warned = True
+                if waited_s > step.within_s and not self.overdue:
+                    self.overdue = True
                     self.console.print(
                         f"[red]✗[/] {step.name}: not yet after {waited_s:.0f} s; see {self.logs}/{step.process}.log"
                     )
                 return
             self.console.print(f"[green]✓[/] {step.name:<42}{found:<24}{waited_s:6.1f} s", highlight=False)
             del self.todo[0]
-            self.since, self.warned = time.monotonic(), False
+            self.since, self.overdue = time.monotonic(), False
 
     @property
     def waiting_for(self) -> str:

@@ -23,6 +23,10 @@ from deploy.supervisor import Stopped, Supervisor, Tandem
 LOOK_EVERY_S = 0.25
 
 
+class NeverOpened(TandemError):
+    """The pages did not open, and nothing else can come of this start."""
+
+
 def run(settings: DeploySettings, seconds: float | None, console: Console) -> bool:
     """Run until Ctrl-C (KeyboardInterrupt), or for some wall seconds from the first page on and then check.
 
@@ -48,9 +52,20 @@ def _until_over(
                 opened = time.monotonic()
                 _print_pages(settings, console)
                 tandem.start_rest()
+            elif opened is None:
+                _refuse_to_wait(tandem, checklist, seconds)
             wait = f"waiting for: {checklist.waiting_for}" if checklist.todo else "Ctrl-C ends Tandem"
             line.update(f"{clock.now():%A %H:%M} in the city · {wait}")
             time.sleep(LOOK_EVERY_S)
+
+
+def _refuse_to_wait(tandem: Tandem, checklist: Checklist, seconds: float | None) -> None:
+    """Raise `NeverOpened` where the pages cannot open any more; for a run of some seconds, where they are overdue."""
+    log = tandem.log("product")
+    if "product" in tandem.given_up:
+        raise NeverOpened(f"product does not start: the end of {log} says why; mend it, then `make run` goes on")
+    if seconds is not None and checklist.overdue:
+        raise NeverOpened(f"the pages did not open in time: see {log}; mend it, then `make run` goes on")
 
 
 def _print_pages(settings: DeploySettings, console: Console) -> None:

@@ -15,7 +15,7 @@ from chassis.clock import real_time
 from deploy import run as launcher
 from deploy import supervisor
 from deploy.checklist import Step
-from deploy.run import run
+from deploy.run import NeverOpened, run
 from deploy.settings import DeploySettings
 from deploy.supervisor import AlreadyRunning, NotRunning, Stopped, Supervisor, Tandem
 from tests.servers import eventually
@@ -80,6 +80,23 @@ def wait_for(settings: DeploySettings) -> Supervisor:
 
     eventually(runs, "product runs")
     return running
+
+
+@pytest.mark.parametrize("seconds", [None, 5])
+def test_where_product_never_starts_it_gives_up_and_names_the_log(seconds, settings, product_runs, monkeypatch):
+    product_runs("false")
+    pages_never_answer(monkeypatch, within_s=60)
+
+    with pytest.raises(NeverOpened, match=r"product does not start.*logs/product\.log"):
+        run(settings, seconds, Console(quiet=True))
+
+
+def test_a_run_for_some_seconds_gives_up_once_the_pages_are_overdue(settings, product_runs, monkeypatch):
+    product_runs(SLEEPS)
+    pages_never_answer(monkeypatch, within_s=1)
+
+    with pytest.raises(NeverOpened, match=r"did not open in time.*logs/product\.log"):
+        run(settings, 5, Console(quiet=True))
 
 
 @pytest.mark.parametrize("product", [SLEEPS, ENDS_SLOWLY])
