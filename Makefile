@@ -4,6 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+MLFLOW := $(BIN)/mlflow
 export PYTHON TORCH_INDEX
 
 .DEFAULT_GOAL := help
@@ -71,8 +72,9 @@ rebuild: $(READY)  ## train a released bundle again from its lineage, and compar
 	@$(BIN)/python -m model.rebuild --bundle $(or $(BUNDLE),$(error BUNDLE is not set, try: make rebuild BUNDLE=$(or $(notdir $(firstword $(wildcard var/bundles/v*))),v1-1a2b3c4d)))
 
 mlflow: $(READY)  ## MLflow's pages for this machine alone: runs, plots, bundles, who serves; PORT=5001 for another port
+	@$(BIN)/python -m deploy.ports $(or $(PORT),5000)
 	@echo "http://127.0.0.1:$(or $(PORT),5000)/#/experiments?workflowType=machine_learning   (Ctrl-C ends it)"
-	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(BIN)/mlflow server \
+	@MLFLOW_DISABLE_TELEMETRY=true DO_NOT_TRACK=true MLFLOW_SERVER_ENABLE_JOB_EXECUTION=false $(MLFLOW) server \
 		--backend-store-uri sqlite:///$(abspath $(or $(TANDEM_VAR),var))/mlflow.db --host 127.0.0.1 --port $(or $(PORT),5000) --workers 1 --uvicorn-opts "--log-level critical"
 
 feasible: $(READY)  ## could the model keep a limit? REQ=loss-against-heuristic [LIMIT=0.8] [MINUTES=5]
