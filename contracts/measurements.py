@@ -42,7 +42,8 @@ def keep(found: Iterable[Measurement], folder: Path) -> None:
         key = (item.requirement, item.check)
         if key not in worst or worst[key].passed:
             worst[key] = item
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # `var`, which is its owner's alone
+    folder.mkdir(exist_ok=True)
     for item in worst.values():
         file = folder / f"{item.requirement}.{item.check.replace(' ', '-')}.json"
         part = file.with_suffix(f".{os.getpid()}.part")

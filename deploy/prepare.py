@@ -22,6 +22,7 @@ class PreparationFailed(TandemError):
 def prepare(settings: DeploySettings) -> Clock:
     """Make `var` ready and start the clock: at the end of a new history, or where the city last wrote that it was."""
     try:
+        settings.var.mkdir(mode=0o700, parents=True, exist_ok=True)  # customers' words lie there
         make_tokens(settings.tokens_file)
     except OSError as error:
         raise PreparationFailed(
