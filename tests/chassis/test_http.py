@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+import httpx
 import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import PlainTextResponse
@@ -52,6 +53,10 @@ def an_app() -> FastAPI:
     @app.post("/early")
     async def early() -> None:
         raise ProblemError(503, "busy", "answered before the body has come", retry_after_s=1)
+
+    @app.get("/fault")
+    async def fault() -> None:
+        raise ZeroDivisionError
 
     return app
 
@@ -270,3 +275,12 @@ def test_one_connection_too_many_is_told_to_come_back(url):
     assert b"retry-after: 1\r\n" in answer
     time.sleep(0.05)
     assert get(f"{url}/hello") == (200, "hello")
+
+
+@pytest.mark.parametrize("path", ["/hello", "/docs/", "/health/live", "/metrics", "/nowhere", "/fault"])
+def test_every_answer_tells_browsers_what_they_may_not_do_with_it(url, path):
+    told = httpx.get(url + path).headers
+
+    assert told["x-content-type-options"] == "nosniff"
+    assert told["content-security-policy"] == "frame-ancestors 'none'"
+    assert told["referrer-policy"] == "same-origin"
