@@ -1,5 +1,5 @@
 # Tandem's targets. Each sets up by itself; `make` alone lists them.
-#   PYTHON=python3.12       the Python that makes .venv (3.11 or newer)
+#   PYTHON=python3.12       the Python that makes .venv (3.11 to 3.14)
 #   TORCH_INDEX=<url>       install torch from this package index first (for example a CPU-only one)
 PYTHON ?= python3
 BIN := .venv/bin

@@ -4,8 +4,8 @@ set -euo pipefail
 ready=$1 log=.venv/setup.log
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 
-"$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || {
-  echo "Tandem needs Python 3.11 or newer, and '$PYTHON' is $("$PYTHON" --version 2>&1 || true): make setup PYTHON=python3.12" >&2
+"$PYTHON" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 15))' 2>/dev/null || {
+  echo "Tandem needs Python 3.11 to 3.14, and '$PYTHON' is $("$PYTHON" --version 2>&1 || true): make setup PYTHON=python3.12" >&2
   exit 1
 }
 [ -x .venv/bin/python ] || "$PYTHON" -m venv .venv || {
