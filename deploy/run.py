@@ -50,7 +50,7 @@ def _until_over(
             checklist.look()
             if opened is None and checklist.waiting_for != "pages answer":
                 opened = time.monotonic()
-                _print_pages(settings, console)
+                print_pages(settings, console)
                 tandem.start_rest()
             elif opened is None:
                 _refuse_to_wait(tandem, checklist, seconds)
@@ -68,10 +68,11 @@ def _refuse_to_wait(tandem: Tandem, checklist: Checklist, seconds: float | None)
         raise NeverOpened(f"the pages did not open in time: see {log}; mend it, then `make run` goes on")
 
 
-def _print_pages(settings: DeploySettings, console: Console) -> None:
+def print_pages(settings: DeploySettings, console: Console) -> None:
+    """Where people and logs are."""
     console.print(
         f"  customers    {settings.url('product')}/\n"
-        f"  dispatchers  {settings.url('product')}/dispatch\n"
+        f"  dispatchers  {settings.url('product')}/dispatch  (staff token: `staff` in {settings.tokens_file})\n"
         f"  quality      {settings.url('monitoring')}/\n"
         f"  logs         {settings.var}/logs/",
         highlight=False,

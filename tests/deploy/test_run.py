@@ -15,7 +15,7 @@ from chassis.clock import real_time
 from deploy import run as launcher
 from deploy import supervisor
 from deploy.checklist import Step
-from deploy.run import NeverOpened, run
+from deploy.run import NeverOpened, print_pages, run
 from deploy.settings import DeploySettings
 from deploy.supervisor import AlreadyRunning, NotRunning, Stopped, Supervisor, Tandem
 from tests.servers import eventually
@@ -163,3 +163,9 @@ def test_a_second_one_in_the_same_var_is_refused_before_anything_is_written(
         with pytest.raises(AlreadyRunning, match=f"still ends in {settings.var}"):
             Supervisor(settings).refuse_a_second()
     Supervisor(settings).refuse_a_second()
+
+
+def test_beside_the_dispatchers_page_it_says_where_their_token_lies(settings, capsys):
+    print_pages(settings, Console(soft_wrap=True))
+
+    assert f"/dispatch  (staff token: `staff` in {settings.tokens_file})" in capsys.readouterr().out
