@@ -18,26 +18,35 @@ from rich.table import Column, Table
 
 from contracts.measurements import Measurement, kept
 from contracts.problems import plain_words
-from contracts.requirements import Requirements, load
+from contracts.requirements import CheckKind, Requirement, Requirements, load
 from deploy.settings import DeploySettings
 
-RUNS = {
+INCIDENT = "make run, then make incident NAME=bridge-closed"
+RUNS: dict[CheckKind, str] = {
     "gate": "make run or make prove",
     "load test": "make loadtest",
     "monitor": "make run",
-    "policy": "make run, then make incident NAME=bridge-closed",
+    "policy": INCIDENT,
     "intake": "make run",
     "system test": "make prove",
     "browser test": "make prove",
 }
+BY_A_CHANGE = {"outcomes_since_change"}  # metrics that no run has without an incident
 
 
 def untraced(record: Requirements, measured: Sequence[Measurement]) -> list[str]:
     """Checks that never left a verdict, and verdicts that no requirement asks for."""
     asked = {(item.id, check) for item in record.all() for check in item.checked_by}
     left = {(item.requirement, item.check) for item in measured}
-    never = [f"{name}: its {check} has never left a verdict: {RUNS[check]}" for name, check in sorted(asked - left)]
+    never = [
+        f"{name}: its {check} has never left a verdict: {_how_to_run(record[name], check)}"
+        for name, check in sorted(asked - left)
+    ]
     return never + [f"a {check} judged {name}, which does not ask for it" for name, check in sorted(left - asked)]
+
+
+def _how_to_run(requirement: Requirement, check: CheckKind) -> str:
+    return INCIDENT if requirement.metric in BY_A_CHANGE else RUNS[check]
 
 
 def newest_commit() -> date:
@@ -62,11 +71,15 @@ def show(record: Requirements, measured: Sequence[Measurement], console: Console
                 table.add_row(name, requirement.owner, requirement.limit, "–", "–", check, "[yellow]never measured[/]")
                 continue
             mark = "[green]kept[/]" if found.passed else "[red]MISSED[/]"
-            when, value = f"{found.at:%d %b %H:%M}", f"{found.value:,.4g}"
+            when, value = f"{found.at:%d %b %H:%M}", _shown(found.value)
             table.add_row(name, requirement.owner, requirement.limit, value, when, check, mark)
     console.print(table)
     for waiver in record.waiver:
         console.print(f"waived until {waiver.expires}: {waiver.quality} (owner {waiver.owner}): {waiver.reason}")
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:,.4g}"
 
 
 @plain_words()

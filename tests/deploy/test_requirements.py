@@ -6,6 +6,8 @@ import subprocess
 import sys
 from datetime import date, timedelta
 
+import pytest
+
 from contracts.measurements import Measurement, keep, kept
 from contracts.requirements import load
 from deploy.requirements import newest_commit, untraced
@@ -70,3 +72,19 @@ def test_dates_are_judged_by_the_day_that_is_given():
     assert any("was to be reviewed" in line for line in RECORD.overdue(first_review + timedelta(days=1)))
     assert any("expired on" in line for line in RECORD.overdue(expiry + timedelta(days=1)))
     assert isinstance(newest_commit(), date)
+
+
+def test_what_only_an_incident_measures_is_not_awaited_from_a_run_without_one():
+    lines = [line for line in untraced(RECORD, []) if "retrain-outcomes" in line]
+
+    assert len(lines) == 2  # gate and policy
+    assert all("make incident NAME=bridge-closed" in line for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(13970.2, "13,970"), (158_123, "158,123"), (1234.5, "1,234"), (0.89612, "0.8961")]
+)
+def test_values_are_shown_as_people_write_them(value, shown, tmp_path):
+    keep([Measurement.of("bundle-size", "gate", value, True)], tmp_path / "measured")
+
+    assert f" {shown} " in printed(tmp_path)[1]
