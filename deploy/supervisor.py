@@ -17,7 +17,7 @@ from contracts.problems import TandemError
 from deploy.settings import DeploySettings
 
 CONFIG = Path(__file__).with_name("supervisord.conf")
-LONGEST_SOCKET_PATH = 100  # the operating system's limit is 104 to 108 bytes
+LONGEST_SOCKET_PATH = 95  # bytes: supervisord binds `<socket>.<its process id>` first, and macOS takes 103
 CLOSED_S = 10  # that supervisord may take to end once its socket is closed
 
 
@@ -42,7 +42,7 @@ class Supervisor:
     def __init__(self, settings: DeploySettings) -> None:
         self.var = settings.var.absolute()
         self.socket = self.var / "supervisor.sock"
-        if len(str(self.socket)) > LONGEST_SOCKET_PATH:
+        if len(os.fsencode(self.socket)) > LONGEST_SOCKET_PATH:
             raise TandemError(f"{self.socket} is too long a path for a socket: set TANDEM_VAR to a shorter one")
         self.rpc: Any = ServerProxy("http://tandem", transport=SupervisorTransport(None, None, f"unix://{self.socket}"))
 

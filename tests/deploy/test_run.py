@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from chassis.clock import real_time
+from contracts.problems import TandemError
 from deploy import run as launcher
 from deploy import supervisor
 from deploy.checklist import Step
@@ -169,3 +170,14 @@ def test_beside_the_dispatchers_page_it_says_where_their_token_lies(settings, ca
     print_pages(settings, Console(soft_wrap=True))
 
     assert f"/dispatch  (staff token: `staff` in {settings.tokens_file})" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("length", "sound"), [(95, True), (96, False)])
+def test_a_socket_leaves_room_for_the_name_under_which_it_is_bound_first(length, sound):
+    """`<socket>.<process id>` with a dot and up to seven digits, where macOS takes 103 bytes and Linux 107."""
+    var = "/" + "v" * (length - len("//supervisor.sock"))
+    if sound:
+        assert len(str(Supervisor(DeploySettings(var=var)).socket)) == length
+    else:
+        with pytest.raises(TandemError, match="set TANDEM_VAR to a shorter one"):
+            Supervisor(DeploySettings(var=var))
