@@ -25,7 +25,7 @@ work=$!
 trap 'kill $work 2>/dev/null; exit 130' INT TERM
 while kill -0 $work 2>/dev/null; do
   if [ -t 1 ]; then
-    printf '\rsetting up .venv: %3d s, %4s MB of about 1500' "$SECONDS" "$(du -sm .venv 2>/dev/null | cut -f1)"
+    printf '\rsetting up .venv: %3d s, %4s MB of about 2500' "$SECONDS" "$(du -sm .venv 2>/dev/null | cut -f1)"
     sleep 1
   else
     sleep 0.2
