@@ -80,7 +80,7 @@ def page_routes(desk: Desk, tokens: Tokens) -> APIRouter:
 
     @router.get("/")
     def quote_form() -> Response:
-        return page("quote.html", city=desk.city.known().map, vehicles=VEHICLES, quote=None)
+        return page("quote.html", city=desk.city.known().map, vehicles=VEHICLES, quote=None, asked=None)
 
     @router.post("/quotes")
     async def quote(
@@ -94,7 +94,15 @@ def page_routes(desk: Desk, tokens: Tokens) -> APIRouter:
         offer = await desk.quote(wish, with_reasons=True)
         reasons = None if offer.explanation is None else in_words(offer.explanation)
         template = "_offer.html" if "HX-Request" in request.headers else "quote.html"
-        return page(template, city=desk.city.known().map, vehicles=VEHICLES, quote=offer.quote, reasons=reasons)
+        return page(
+            template,
+            city=desk.city.known().map,
+            zones=desk.city.zones(),
+            vehicles=VEHICLES,
+            asked=wish,
+            quote=offer.quote,
+            reasons=reasons,
+        )
 
     @router.post("/trips/{trip_id}/book")
     def book(trip_id: TripId) -> Response:

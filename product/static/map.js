@@ -14,6 +14,7 @@ if (map) {
     if (!target.dataset.zone) return;
     if (pickup.value && !dropoff.value) dropoff.value = target.dataset.zone;
     else [pickup.value, dropoff.value] = [target.dataset.zone, ""];
+    dropoff.dispatchEvent(new Event("input", { bubbles: true })); // by itself a value set by script tells nobody
     draw();
   });
   [pickup, dropoff].forEach((list) => list.addEventListener("change", draw));

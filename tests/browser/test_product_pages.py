@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from datetime import datetime
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 
 from chassis.tokens import read_token
 from tests.browser.booking import choose_places, faults, press_next
@@ -102,7 +102,14 @@ def test_without_script_the_form_still_sells(browser, tandem):
     page.goto("/")
     page.get_by_label("Pick up in").select_option("101")
     page.get_by_label("Bring to").select_option("102")
+    page.get_by_text("Van", exact=True).click()
+    page.get_by_label("Parcel weight").fill("2.5")
     page.get_by_role("button", name="Show price and time").click()
+    expect(page.locator(".offer")).to_contain_text("From Square 1 to Square 2 by van, 2.5 kg")
+    expect(page.get_by_label("Pick up in")).to_have_value("101")  # the form still says what was asked
+    expect(page.get_by_label("Bring to")).to_have_value("102")
+    expect(page.get_by_role("radio", name="Van")).to_be_checked()
+    expect(page.get_by_label("Parcel weight")).to_have_value("2.5")
     page.get_by_role("button", name="Book this trip").click()
     assert page.get_by_role("heading").inner_text() == "A courier is coming"
     context.close()
@@ -128,6 +135,49 @@ def test_an_offer_says_by_keyboard_too_what_adds_or_saves_minutes(browser, tande
     assert press_next(page)  # reasons do not stand between the offer and its button
     expect(page.get_by_role("heading", name="A courier is coming")).to_be_visible()
     context.close()
+
+
+def offered(page: Page, pickup: str, dropoff: str) -> Locator:
+    """The card of a price asked for by the form's lists."""
+    page.get_by_label("Pick up in").select_option(pickup)
+    page.get_by_label("Bring to").select_option(dropoff)
+    page.get_by_role("button", name="Show price and time").click()
+    card = page.locator(".offer")
+    expect(card).to_be_visible()
+    return card
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda page: page.get_by_label("Bring to").select_option("124"),
+        lambda page: page.get_by_role("radio", name="Van").check(force=True),
+        lambda page: page.get_by_label("Parcel weight").fill("30"),
+        lambda page: page.locator("[data-zone='110']").click(),
+    ],
+    ids=["place", "vehicle", "weight", "map"],
+)
+def test_an_offer_says_what_it_is_for_and_goes_when_something_else_is_asked(page, change):
+    page.goto("/")
+    card = offered(page, "101", "102")
+    expect(card).to_contain_text("From Square 1 to Square 2 by bike")
+    change(page)
+    expect(card).to_have_count(0)
+
+
+def test_an_offer_on_its_way_does_not_come_once_the_form_asks_for_something_else(page):
+    page.goto("/")
+    page.route("**/quotes", lambda _route: None)  # no answer, until asked anew
+    page.get_by_label("Pick up in").select_option("101")
+    page.get_by_label("Bring to").select_option("102")
+    button = page.get_by_role("button", name="Show price and time")
+    with page.expect_request("**/quotes"):
+        button.click()
+    page.get_by_label("Bring to").select_option("124")
+    expect(button).to_be_enabled()
+    page.unroute("**/quotes")
+    button.click()
+    expect(page.locator(".offer")).to_contain_text("From Square 1 to Square 24")
 
 
 def test_a_bad_form_is_explained_in_place(page):
