@@ -100,6 +100,7 @@ def page_routes(desk: Desk, tokens: Tokens) -> APIRouter:
             zones=desk.city.zones(),
             vehicles=VEHICLES,
             asked=wish,
+            asked_at=offer.quote.promised_by - timedelta(minutes=offer.quote.promised_min),
             quote=offer.quote,
             reasons=reasons,
         )

@@ -56,7 +56,7 @@ def test_a_customer_quotes_books_watches_and_rates(page, tandem):
     expect(page.get_by_label("Pick up in")).to_have_value("101")
     expect(page.get_by_label("Bring to")).to_have_value("118")
     page.get_by_role("button", name="Show price and time").click()
-    expect(page.locator(".offer")).to_contain_text("There by")
+    expect(page.locator(".offer")).to_contain_text("of booking")
     page.get_by_role("button", name="Book this trip").click()
     expect(page.get_by_role("heading")).to_have_text("A courier is coming")
 

@@ -91,7 +91,7 @@ def test_where_there_are_none_the_page_tells_none(tandem):
     assert "typical trip" not in by_the_model(tandem)
     tandem.serving.way = "out of scope"
     assert "typical trip" not in page_of_a_quote(tandem)
-    assert "There by" in page_of_a_quote(tandem)
+    assert "of booking" in page_of_a_quote(tandem)
 
 
 def test_the_api_asks_for_no_reasons_in_the_words_it_always_used(tandem):
