@@ -83,6 +83,13 @@ def _sendable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
+def log_fault(request: Request, error: Exception) -> str:
+    """Log what is our fault, and answer the reference that finds it in the log: all that a caller is told of it."""
+    reference = uuid.uuid4().hex[:12]
+    log.error("fault %s at %s %s", reference, request.method, request.url.path, exc_info=error)
+    return reference
+
+
 def translate_errors(app: FastAPI, statuses: Mapping[type[TandemError], int] | None = None) -> None:
     """Make an app answer with problems. `statuses` is the service's own table from error class to HTTP status."""
     table = statuses or {}
@@ -121,8 +128,7 @@ def translate_errors(app: FastAPI, statuses: Mapping[type[TandemError], int] | N
 
     @app.exception_handler(Exception)
     async def on_fault(request: Request, error: Exception) -> Response:
-        reference = uuid.uuid4().hex[:12]
-        log.error("fault %s at %s %s", reference, request.method, request.url.path, exc_info=error)
+        reference = log_fault(request, error)
         detail = f"this is our fault, not yours: tell the service's owners {reference}, which their log has"
         response = answer(ProblemError(500, "fault", detail), request.url.path)
         response.headers["Connection"] = "close"  # the server drops it, and the caller's next request must not be on it

@@ -15,6 +15,8 @@ from fastapi.staticfiles import StaticFiles
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from pydantic import ValidationError
 
+from chassis.problems import log_fault
+from chassis.sql import DatabaseAway
 from chassis.tokens import Tokens
 from contracts.bookings import QuoteRequest, Rating
 from contracts.problems import TandemError
@@ -28,6 +30,7 @@ from product.tracking import OPEN_STATES, STATES
 
 HERE = Path(__file__).parent
 MOST_LISTED = 100
+SOON = {"Retry-After": "2"}
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
@@ -65,14 +68,17 @@ def page_routes(desk: Desk, tokens: Tokens) -> APIRouter:
                 try:
                     return await plain(request)
                 except NoMapYet:
-                    return page("notice.html", 503, {"Retry-After": "2"}, kind="starting", text="", partial=partial)
+                    return page("notice.html", 503, SOON, kind="starting", text="", partial=partial)
                 except (RequestValidationError, ValidationError) as error:
                     first = error.errors()[0]
                     text = f"{str(first['loc'][-1]).replace('_', ' ').capitalize()}: {first['msg']}."
                     return page("notice.html", 422, kind="form", text=text, partial=partial)
                 except TandemError as error:
-                    status = HTTP_STATUS.get(type(error), 500)
-                    return page("notice.html", status, kind="fault", text=str(error), partial=partial)
+                    if (known := HTTP_STATUS.get(type(error))) is not None:
+                        return page("notice.html", known, kind="fault", text=str(error), partial=partial)
+                    status, more = (503, SOON) if isinstance(error, DatabaseAway) else (500, None)
+                    reference = log_fault(request, error)  # what it says may be none of the customer's business
+                    return page("notice.html", status, more, kind="ours", text=reference, partial=partial)
 
             return handle
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+import sqlite3
+from contextlib import closing
 from datetime import timedelta
 
 from contracts.feeds import TripQuoted
-from tests.product.conftest import WISH
+from tests.product.conftest import WISH, a_tandem
 
 
 def test_an_offer_leads_with_what_stays_true_however_long_it_is_read(tandem):
@@ -18,3 +20,28 @@ def test_an_offer_leads_with_what_stays_true_however_long_it_is_read(tandem):
     asked = told.trip.requested_at.astimezone(tandem.clock.zone)
     there = asked + timedelta(minutes=told.promised_min)
     assert f"Booked at {asked:%H:%M}, it is there by {there:%H:%M}." in page
+
+
+def test_what_our_database_says_is_for_our_log_alone(tmp_path, stack, monkeypatch, caplog):
+    monkeypatch.setattr("chassis.databases.WAITS_S", 0.1)
+    tandem = a_tandem(tmp_path, stack)
+    file = tandem.settings.database_url("product").removeprefix("sqlite:///")
+    with closing(sqlite3.connect(file)) as somebody:
+        somebody.execute("BEGIN IMMEDIATE")
+        got = tandem.client.post("/quotes", data=WISH, headers={"HX-Request": "true"})
+
+    assert got.status_code == 503
+    assert got.headers["Retry-After"]
+    assert "sql" not in got.text.lower()
+    assert "This is our fault" in got.text
+    [reference] = re.findall(r"tell us ([0-9a-f]{12})", got.text)
+    [line] = [record for record in caplog.records if reference in record.getMessage()]
+    assert "POST /quotes" in line.getMessage()
+    assert "database is locked" in str(line.exc_info[1])
+
+
+def test_what_the_customer_can_mend_is_still_said(tandem):
+    got = tandem.client.post("/quotes", data=WISH | {"dropoff_zone": 999}, headers={"HX-Request": "true"})
+
+    assert got.status_code == 422
+    assert "zone 999 is not among the 24" in got.text
