@@ -24,6 +24,7 @@ from contracts.trips import VEHICLES, TripId, Vehicle
 from product.api import HTTP_STATUS
 from product.conditions import NoMapYet
 from product.desk import Desk
+from product.ledger import UnknownTrip
 from product.promise import BACK_PER_LATE_MIN
 from product.reasons import in_words
 from product.tracking import OPEN_STATES, STATES
@@ -64,21 +65,22 @@ def page_routes(desk: Desk, tokens: Tokens) -> APIRouter:
             plain = super().get_route_handler()
 
             async def handle(request: Request) -> Response:
-                partial = "HX-Request" in request.headers
+                partial, trip = "HX-Request" in request.headers, request.path_params.get("trip_id")
                 try:
                     return await plain(request)
                 except NoMapYet:
-                    return page("notice.html", 503, SOON, kind="starting", text="", partial=partial)
+                    return page("notice.html", 503, SOON, kind="starting", text="", partial=partial, trip=trip)
                 except (RequestValidationError, ValidationError) as error:
                     first = error.errors()[0]
                     text = f"{str(first['loc'][-1]).replace('_', ' ').capitalize()}: {first['msg']}."
-                    return page("notice.html", 422, kind="form", text=text, partial=partial)
+                    return page("notice.html", 422, kind="form", text=text, partial=partial, trip=trip)
                 except TandemError as error:
                     if (known := HTTP_STATUS.get(type(error))) is not None:
-                        return page("notice.html", known, kind="fault", text=str(error), partial=partial)
+                        there = None if isinstance(error, UnknownTrip) else trip
+                        return page("notice.html", known, kind="fault", text=str(error), partial=partial, trip=there)
                     status, more = (503, SOON) if isinstance(error, DatabaseAway) else (500, None)
                     reference = log_fault(request, error)  # what it says may be none of the customer's business
-                    return page("notice.html", status, more, kind="ours", text=reference, partial=partial)
+                    return page("notice.html", status, more, kind="ours", text=reference, partial=partial, trip=trip)
 
             return handle
 
@@ -125,7 +127,7 @@ def page_routes(desk: Desk, tokens: Tokens) -> APIRouter:
 
     @router.post("/trips/{trip_id}/rating")
     def rate(trip_id: TripId, stars: Annotated[int, Form()], comment: Annotated[str, Form()] = "") -> Response:
-        desk.rate(trip_id, Rating(stars=stars, comment=comment))
+        desk.rate(trip_id, Rating(stars=stars, comment=comment.replace("\r\n", "\n")))  # as the form counted it
         return RedirectResponse(f"/trips/{trip_id}", 303)
 
     def is_staff(token: str | None) -> bool:

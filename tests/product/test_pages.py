@@ -8,7 +8,17 @@ from contextlib import closing
 from datetime import timedelta
 
 from contracts.feeds import TripQuoted
-from tests.product.conftest import WISH, a_tandem
+from tests.product.conftest import WISH, Tandem, a_tandem, eventually
+
+
+def ended(tandem: Tandem) -> str:
+    """A trip that waits for its rating."""
+    trip = tandem.quote().trip_id
+    tandem.book(trip)
+    at = tandem.clock.now()
+    eventually(lambda: tandem.clock.now() > at, "a moment has passed")
+    assert tandem.report(trip, "delivered", at).status_code == 200
+    return trip
 
 
 def test_an_offer_leads_with_what_stays_true_however_long_it_is_read(tandem):
@@ -45,3 +55,28 @@ def test_what_the_customer_can_mend_is_still_said(tandem):
 
     assert got.status_code == 422
     assert "zone 999 is not among the 24" in got.text
+
+
+def test_a_comment_is_as_long_as_its_form_counted_it(tandem):
+    trip = ended(tandem)
+    lines = "\r\n".join(["x" * 40] * 12 + ["x" * 8])  # browsers count a line break as one, and send it as two
+
+    assert len(lines.replace("\r\n", "\n")) == 500
+    got = tandem.client.post(f"/trips/{trip}/rating", data={"stars": 5, "comment": lines})
+    assert got.status_code == 303
+    file = tandem.settings.database_url("product").removeprefix("sqlite:///")
+    with closing(sqlite3.connect(file)) as database:
+        [kept] = database.execute("SELECT comment FROM trips WHERE trip_id = ?", [trip]).fetchone()
+    assert kept == lines.replace("\r\n", "\n")
+
+
+def test_from_a_fault_at_a_trip_a_link_leads_back_to_it(tandem):
+    trip = ended(tandem)
+    back = f'<a href="/trips/{trip}">'
+
+    assert back in tandem.client.post(f"/trips/{trip}/rating", data={"stars": 5, "comment": "x" * 501}).text
+    assert tandem.client.post(f"/trips/{trip}/rating", data={"stars": 5}).status_code == 303
+    assert back in tandem.client.post(f"/trips/{trip}/rating", data={"stars": 1}).text
+    nowhere = tandem.client.post("/trips/no-such-trip/rating", data={"stars": 1}).text
+    assert "no-such-trip" in nowhere
+    assert 'href="/trips/' not in nowhere
