@@ -65,6 +65,11 @@ def page_routes(desk: Desk, tokens: Tokens) -> APIRouter:
             plain = super().get_route_handler()
 
             async def handle(request: Request) -> Response:
+                answer = await answered(request)
+                answer.headers["Vary"] = "HX-Request"  # else Back shows the part of a page that a browser kept last
+                return answer
+
+            async def answered(request: Request) -> Response:
                 partial, trip = "HX-Request" in request.headers, request.path_params.get("trip_id")
                 try:
                     return await plain(request)

@@ -73,6 +73,19 @@ def test_a_customer_quotes_books_watches_and_rates(page, tandem):
     assert tandem.client.get(f"/api/trips/{trip}").json()["stars"] == 4
 
 
+def test_back_to_a_trip_shows_its_whole_page_and_looks_again(page, tandem):
+    trip = booked(tandem)
+    page.goto(f"/trips/{trip}")
+    page.wait_for_event("response", lambda got: got.url.endswith(trip) and "hx-request" in got.request.headers)
+    page.get_by_role("link", name="Send a parcel").click()
+    expect(page.get_by_label("Pick up in")).to_be_visible()
+    page.go_back()
+    expect(page.locator(".steps .done")).to_have_count(1)
+    expect(page.get_by_role("link", name="Send a parcel")).to_be_visible()
+    reported(tandem, trip, "picked_up")
+    expect(page.locator(".steps .done")).to_have_count(2)
+
+
 def test_the_same_by_keyboard_alone(page):
     page.goto("/")
     page.keyboard.press("Tab")

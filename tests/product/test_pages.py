@@ -80,3 +80,10 @@ def test_from_a_fault_at_a_trip_a_link_leads_back_to_it(tandem):
     nowhere = tandem.client.post("/trips/no-such-trip/rating", data={"stars": 1}).text
     assert "no-such-trip" in nowhere
     assert 'href="/trips/' not in nowhere
+
+
+def test_whoever_keeps_a_page_keeps_the_part_of_one_that_htmx_asks_for_apart(tandem):
+    trip = ended(tandem)
+    for path in ("/", f"/trips/{trip}", "/trips/no-such-trip", "/dispatch"):
+        for headers in ({}, {"HX-Request": "true"}):
+            assert tandem.client.get(path, headers=headers).headers["Vary"] == "HX-Request", path
