@@ -142,6 +142,8 @@ def page_routes(desk: Desk, tokens: Tokens) -> APIRouter:
     def dispatch(request: Request) -> Response:
         sent = request.cookies.get("staff") or request.headers.get("Authorization", "").removeprefix("Bearer ")
         if not is_staff(sent):
+            if "HX-Request" in request.headers:  # a board that renews itself: the whole page, which asks for the token
+                return Response(status_code=401, headers={"HX-Refresh": "true"})
             return page("login.html", 401, wrong=False)
         now, ledger = desk.clock.now(), desk.ledger
         sources = ledger.counts("source", since=now - timedelta(hours=1))

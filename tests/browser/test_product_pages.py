@@ -220,6 +220,59 @@ def test_staff_log_in_and_see_the_late_ones_first(page, tandem):
     expect(page.locator(f"a[href='/trips/{trips[0]}']")).to_have_count(0, timeout=15_000)  # it renews itself
 
 
+@pytest.fixture
+def board(browser: Browser, tandem: Tandem) -> Iterator[Page]:
+    """The dispatcher's page, on a phone, with trips under way."""
+    for _ in range(3):
+        booked(tandem)
+    context = browser.new_context(viewport=PHONE, base_url=url(tandem))
+    page = context.new_page()
+    page.goto("/dispatch")
+    page.get_by_label("Staff token").fill(read_token(tandem.settings.tokens_file, "staff"))
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Dispatch")).to_be_visible()
+    yield page
+    context.close()
+
+
+def renewed(page: Page) -> None:
+    """Wait until the page has taken what it asked for anew."""
+    said = page.locator("h1").inner_text()
+    expect(page.locator("h1")).not_to_have_text(said, timeout=10_000)
+
+
+def test_the_board_renews_itself_under_a_dispatchers_hands(board, tandem):
+    links = board.locator("tbody a")
+    first, second = (links.nth(place).get_attribute("href") for place in (0, 1))
+    links.nth(1).focus()
+    table = board.get_by_role("region", name="Trips under way")
+    table.evaluate("it => it.scrollLeft = 200")
+    scrolled = table.evaluate("it => it.scrollLeft")
+    assert scrolled > 0
+
+    reported(tandem, first.removeprefix("/trips/"), "delivered")
+    expect(board.locator(f"a[href='{first}']")).to_have_count(0, timeout=10_000)
+    renewed(board)
+    assert board.evaluate("document.activeElement.getAttribute('href')") == second
+    assert table.evaluate("it => it.scrollLeft") == scrolled
+
+
+def test_the_board_stays_while_we_cannot_renew_it(board):
+    notice = "<main><div role='alert'>That did not work</div></main>"
+    board.route("**/dispatch", lambda route: route.fulfill(status=503, body=notice, content_type="text/html"))
+    board.wait_for_event("response", lambda got: got.status == 503)
+    board.wait_for_event("response", lambda got: got.status == 503)
+    expect(board.get_by_role("heading", name="Dispatch")).to_be_visible()
+    board.unroute("**/dispatch")
+    renewed(board)
+
+
+def test_a_dispatcher_whose_token_went_is_asked_for_it(board):
+    board.context.clear_cookies()
+    expect(board.get_by_label("Staff token")).to_be_visible(timeout=10_000)
+    expect(board.get_by_role("link", name="Send a parcel")).to_be_visible()
+
+
 @pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
 def test_pages_fit_the_screen_and_ask_nobody_else(browser, tandem, size):
     context = browser.new_context(viewport=size, base_url=url(tandem))
