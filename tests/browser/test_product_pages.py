@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime
@@ -271,6 +272,50 @@ def test_a_dispatcher_whose_token_went_is_asked_for_it(board):
     board.context.clear_cookies()
     expect(board.get_by_label("Staff token")).to_be_visible(timeout=10_000)
     expect(board.get_by_role("link", name="Send a parcel")).to_be_visible()
+
+
+def test_a_trip_says_since_when_nobody_answers_and_until_then_shows_what_was_known(page, tandem):
+    page.goto(f"/trips/{booked(tandem)}")
+    said = page.get_by_role("status")
+    expect(said).to_have_text("")
+    page.context.set_offline(True)
+    expect(said).to_have_text(re.compile(r"No answer since \d\d:\d\d:\d\d on your clock; trying again"))
+    expect(said).to_be_in_viewport()
+    expect(page.locator(".steps .done")).to_have_count(1)
+    page.context.set_offline(False)
+    expect(said).to_have_text("")
+
+
+def test_a_server_that_hangs_or_is_out_of_order_is_said_not_to_answer(page, tandem):
+    page.clock.install()
+    page.goto(f"/trips/{booked(tandem)}")
+    said = page.get_by_role("status")
+    page.route("**/trips/*", lambda _route: None)
+    with page.expect_request("**/trips/*"):
+        page.clock.run_for(2_100)
+    expect(said).to_have_text("")
+    page.clock.run_for(20_000)
+    expect(said).to_contain_text("No answer since")
+    page.unroute("**/trips/*")
+    page.clock.run_for(2_100)
+    expect(said).to_have_text("")
+    page.route("**/trips/*", lambda route: route.fulfill(status=503, body="<p>fault</p>", content_type="text/html"))
+    page.clock.run_for(2_100)
+    expect(said).to_contain_text("No answer since")
+    expect(page.locator(".steps .done")).to_have_count(1)
+
+
+def test_a_form_that_nobody_answers_says_so_and_can_be_sent_again(page):
+    page.goto("/")
+    page.get_by_label("Pick up in").select_option("101")
+    page.get_by_label("Bring to").select_option("102")
+    page.context.set_offline(True)
+    page.get_by_role("button", name="Show price and time").click()
+    expect(page.get_by_role("status")).to_have_text("No answer. Please try again in a moment.")
+    page.context.set_offline(False)
+    page.get_by_role("button", name="Show price and time").click()
+    expect(page.locator(".offer")).to_be_visible()
+    expect(page.get_by_role("status")).to_have_text("")
 
 
 @pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
