@@ -318,6 +318,40 @@ def test_a_form_that_nobody_answers_says_so_and_can_be_sent_again(page):
     expect(page.get_by_role("status")).to_have_text("")
 
 
+def test_a_listener_is_told_what_happens_to_the_parcel_and_not_what_time_it_is(page, tandem):
+    trip = booked(tandem)
+    page.goto(f"/trips/{trip}")
+    heading = page.get_by_role("heading", level=1)
+    expect(heading).to_have_text("Running late", timeout=10_000)  # from here on only the time moves
+    page.evaluate("""() => {
+        window.told = [];
+        const listen = new MutationObserver(() => window.told.push(document.querySelector("h1").innerText));
+        const live = document.querySelectorAll("[aria-live]");
+        live.forEach((part) => listen.observe(part, { subtree: true, childList: true, characterData: true }));
+    }""")
+    city = page.get_by_text("in the city")
+    for _ in range(2):
+        expect(city).not_to_have_text(city.inner_text(), timeout=10_000)
+    assert page.evaluate("window.told") == []
+    expect(page.locator("[aria-live]").filter(has=heading)).to_have_count(1)
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
+def test_the_accessibility_checker_finds_nothing(browser, tandem, size):
+    context = browser.new_context(viewport=size, base_url=url(tandem))
+    page = context.new_page()
+    for path in ("/", f"/trips/{booked(tandem)}", f"/trips/{tandem.quote().trip_id}", "/trips/no-such-trip"):
+        page.goto(path)
+        assert faults(page) == [], path
+    page.goto("/dispatch")
+    assert faults(page) == []
+    page.get_by_label("Staff token").fill(read_token(tandem.settings.tokens_file, "staff"))
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="Dispatch")).to_be_visible()
+    assert faults(page) == []
+    context.close()
+
+
 @pytest.mark.parametrize("size", [PHONE, DESK], ids=["phone", "desk"])
 def test_pages_fit_the_screen_and_ask_nobody_else(browser, tandem, size):
     context = browser.new_context(viewport=size, base_url=url(tandem))
