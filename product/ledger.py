@@ -54,7 +54,7 @@ class Ledger:
             self.trips_feed.append(tx, [Draft("trip.quoted", asked_at, trip.trip_id, quoted)])
             row = _columns(trip) | {
                 "trip_id": trip.trip_id,
-                "source": quoted.source,
+                "source": "audit" if quoted.audit else quoted.source,
                 "quoted": quoted.model_dump_json(),
                 "requested_at": asked_at,
                 "valid_until": trip.valid_until,

@@ -29,7 +29,7 @@ TRIPS = Table(
     Column("trip_id", String(64), primary_key=True),
     Column("seq", BigInteger, unique=True),  # id of its trip.booked event, so that couriers see bookings in order
     Column("state", String(12), nullable=False),
-    Column("source", String(8), nullable=False),
+    Column("source", String(8), nullable=False),  # whose estimate was shown; audit: the fallback's, on purpose
     Column("quoted", Text, nullable=False),  # the TripQuoted as told to the feed, as JSON
     Column("requested_at", Instant, nullable=False, index=True),
     Column("valid_until", Instant, nullable=False),

@@ -7,6 +7,7 @@ import sqlite3
 from contextlib import closing
 from datetime import timedelta
 
+from chassis.tokens import read_token
 from contracts.feeds import TripQuoted
 from tests.product.conftest import WISH, Tandem, a_tandem, eventually
 
@@ -87,3 +88,18 @@ def test_whoever_keeps_a_page_keeps_the_part_of_one_that_htmx_asks_for_apart(tan
     for path in ("/", f"/trips/{trip}", "/trips/no-such-trip", "/dispatch"):
         for headers in ({}, {"HX-Request": "true"}):
             assert tandem.client.get(path, headers=headers).headers["Vary"] == "HX-Request", path
+
+
+def test_dispatchers_see_how_often_the_model_failed_and_an_audit_is_no_failure(tandem, monkeypatch):
+    monkeypatch.setattr("product.desk.in_audit", lambda _trip, _share: True)
+    for way in ("well", "well", "well", "out of scope"):
+        tandem.serving.way = way
+        tandem.quote()
+
+    told = [TripQuoted.model_validate(event.data) for event in tandem.feed()]
+    assert {quoted.source for quoted in told} == {"fallback"}
+    failed = sum(not quoted.audit for quoted in told)  # on a busy machine an answer may be late, too
+    assert 1 <= failed < 4
+    staff = {"Authorization": f"Bearer {read_token(tandem.settings.tokens_file, 'staff')}"}
+    board = tandem.client.get("/dispatch", headers=staff).text
+    assert f"<dt>By the fallback, audits aside</dt><dd>{failed / 4:.0%}</dd>" in board
