@@ -34,7 +34,7 @@ class Customers(People):
         query = urlencode({"after": after.isoformat(), "until": until.isoformat()})
         answer = self.ask("GET", f"{self.settings.url('city')}/v1/wishes?{query}", "city: wishes")
         if answer.status_code == 200:
-            for wish in WISHES.validate_json(answer.content):
+            for wish in WISHES.validate_json(answer.content, extra="ignore"):
                 gevent.spawn(self.shop, wish)
             self.known_until = until
         gevent.sleep(self.settings.look_ahead_s / 2)
@@ -61,7 +61,7 @@ class Customers(People):
         while trip.state not in FINAL_STATES:
             self.wait_until(look_at)
             look_at = self.clock.now() + timedelta(minutes=30)
-            trip = TripStatus.model_validate_json(self.insist("GET", address, "track").content)
+            trip = TripStatus.model_validate_json(self.insist("GET", address, "track").content, extra="ignore")
         if trip.state == "delivered":
             late_min = max(0.0, trip.late_min or 0.0)
             stars = max(1, 4 - int(late_min / 5)) if late_min else self.random.choice((4, 5))

@@ -18,7 +18,8 @@ POPULATION = "steady-quotes"
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long one kind of request took, as one observer saw it, failures not counted."""
+    """How long one kind of request took, as one observer saw it. `samples` are those answered; a client's percentiles
+    tell of failed requests, too, for locust keeps the times of all in one."""
 
     observer: str
     samples: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -12,7 +13,8 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 
 import pytest
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI, HTTPException, Request
+from fastapi.responses import JSONResponse
 
 from chassis.clock import Clock
 from chassis.tokens import make_tokens
@@ -162,6 +164,23 @@ def test_customers_book_what_suits_them_and_every_parcel_is_reported_though_serv
     for trip in world.booked:
         assert [said.at for said in world.reports[trip]] == [truth.picked_up_at, truth.ended_at]
         assert world.ratings[trip].stars == 1  # 17 minutes late
+
+
+def test_services_that_say_more_than_we_know_of_are_understood(world, tmp_path):
+    """Readers ignore fields they do not know, so that a writer may add some."""
+
+    @world.app.middleware("http")
+    async def says_more(request: Request, call_next):
+        answer = await call_next(request)
+        if answer.status_code != 200:
+            return answer
+        told = json.loads(b"".join([part async for part in answer.body_iterator]))
+        more = {"news": "of a later version"}
+        told = [item | more for item in told] if isinstance(told, list) else told | more
+        return JSONResponse(told)
+
+    with traffic(world, tmp_path):
+        eventually(lambda: len(world.delivered()) == 2 and len(world.ratings) == 2)
 
 
 def test_couriers_who_start_afresh_take_up_open_jobs(world, tmp_path):
