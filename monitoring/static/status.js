@@ -1,6 +1,8 @@
 // Renews the status page in place. What did not change is left alone: so focus and scroll position stay where they are,
 // and a live region is read out only when it says something new.
 const EVERY_MS = 3000;
+const PATIENCE_MS = 10000;
+let heard = new Date();
 
 const renew = (old, fresh) => {
   if (old.isEqualNode(fresh)) return;
@@ -19,10 +21,16 @@ const renew = (old, fresh) => {
 };
 
 const look = async () => {
-  const answer = await fetch("/").catch(() => null);
-  if (!answer?.ok) return;
-  const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  renew(document.getElementById("main"), page.getElementById("main"));
+  const answer = fetch("/", { signal: AbortSignal.timeout(PATIENCE_MS) });
+  const page = await answer.then((got) => (got.ok ? got.text() : null)).catch(() => null);
+  if (page === null) {
+    const silence = document.getElementById("silence"); // the next answer comes without this text, and so takes it back
+    const said = `No answer since ${heard.toLocaleTimeString("en-GB")} on your clock; trying again. What stands here is from then.`;
+    if (silence.textContent !== said) silence.textContent = said; // said anew, it would be read out anew
+  } else {
+    heard = new Date();
+    renew(document.getElementById("main"), new DOMParser().parseFromString(page, "text/html").getElementById("main"));
+  }
 };
 
 const keepLooking = async () => {

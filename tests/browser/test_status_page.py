@@ -1,7 +1,8 @@
-"""Monitoring's status page and what it links to, in a real browser: renewed in place, accessibility."""
+"""Monitoring's status page and what it links to, in a real browser: renewed in place, silent servers, accessibility."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -99,3 +100,26 @@ def test_a_listener_is_told_of_another_decision_and_of_nothing_else(page, url):
     page.route(f"{url}/", decided)
     expect(page.get_by_role("heading", name="Retrain the model")).to_be_visible()
     assert page.evaluate("window.told") == ["Retrain the model"]
+
+
+def test_it_says_since_when_nobody_answers(page):
+    said = page.get_by_role("status")
+    expect(said).to_have_text("")
+    page.context.set_offline(True)
+    expect(said).to_contain_text(re.compile(r"No answer since \d\d:\d\d:\d\d on your clock; trying again"))
+    page.evaluate("scrollTo(0, 600)")
+    expect(said).to_be_in_viewport()
+    expect(page.get_by_role("heading", name="Watching something")).to_be_attached()
+    page.context.set_offline(False)
+    expect(said).to_have_text("")
+
+
+@pytest.mark.parametrize(
+    "way", [lambda route: route.fulfill(status=500, body="{}"), lambda _route: None], ids=["out of order", "hangs"]
+)
+def test_an_error_or_a_server_that_hangs_is_no_answer(page, url, way):
+    said = page.get_by_role("status")
+    page.route(f"{url}/", way)
+    expect(said).to_contain_text("No answer since", timeout=20_000)
+    page.unroute(f"{url}/")
+    expect(said).to_have_text("", timeout=20_000)
