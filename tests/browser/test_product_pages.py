@@ -281,6 +281,7 @@ def test_a_trip_says_since_when_nobody_answers_and_until_then_shows_what_was_kno
     page.context.set_offline(True)
     expect(said).to_have_text(re.compile(r"No answer since \d\d:\d\d:\d\d on your clock; trying again"))
     expect(said).to_be_in_viewport()
+    assert faults(page) == []
     expect(page.locator(".steps .done")).to_have_count(1)
     page.context.set_offline(False)
     expect(said).to_have_text("")

@@ -109,6 +109,7 @@ def test_it_says_since_when_nobody_answers(page):
     expect(said).to_contain_text(re.compile(r"No answer since \d\d:\d\d:\d\d on your clock; trying again"))
     page.evaluate("scrollTo(0, 600)")
     expect(said).to_be_in_viewport()
+    assert faults(page) == []
     expect(page.get_by_role("heading", name="Watching something")).to_be_attached()
     page.context.set_offline(False)
     expect(said).to_have_text("")
