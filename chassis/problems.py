@@ -13,6 +13,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from chassis.sql import DatabaseAway
 from contracts.problems import FieldFault, Problem, TandemError
 
 MEDIA_TYPE = "application/problem+json"
@@ -106,6 +107,12 @@ def translate_errors(app: FastAPI, statuses: Mapping[type[TandemError], int] | N
         wait_s = SOON_S if status == 503 else None
         problem = ProblemError(status, _slug(type(error).__name__), str(error), retry_after_s=wait_s)
         return answer(problem, request.url.path)
+
+    @app.exception_handler(DatabaseAway)
+    async def on_database_away(request: Request, error: DatabaseAway) -> Response:
+        reference = log_fault(request, error)
+        detail = f"our database does not answer: try again in a moment; if it stays so, tell its owners {reference}"
+        return answer(ProblemError(503, "database-away", detail, retry_after_s=SOON_S), request.url.path)
 
     @app.exception_handler(RequestValidationError)
     async def on_bad_request(request: Request, error: RequestValidationError) -> Response:

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from chassis.problems import MEDIA_TYPE
 from chassis.service import make_app
+from chassis.sql import DatabaseAway
 from chassis.tokens import Tokens, requires
 from contracts.problems import TandemError
 from contracts.trips import Wire, Zone
@@ -46,6 +47,8 @@ def service(tmp_path_factory) -> Iterator[httpx.Client]:
             raise NotYet("the map has not arrived: ask again in a moment")
         if fails == "forgotten":
             raise Forgotten("the secret file /etc/tandem is not there")
+        if fails == "database":
+            raise DatabaseAway("(OperationalError) database is locked [SQL: BEGIN IMMEDIATE]")
         return f"{1 / len('x' if fails != 'bug' else '')}"
 
     @router.post("", dependencies=[Depends(requires("staff", Tokens(file)))])
@@ -70,6 +73,16 @@ def test_a_fault_is_a_problem_that_leads_to_the_log_and_gives_nothing_away(servi
     reference = logged.args[0]
     assert reference in answer.json()["detail"]
     assert logged.exc_info[0] in (ZeroDivisionError, Forgotten)
+
+
+def test_a_database_that_is_away_is_no_fault_for_ever_and_its_words_stay_in_the_log(service, caplog):
+    with caplog.at_level(logging.ERROR, "chassis.problems"):
+        answer = service.get("/things", params={"fails": "database"})
+    assert (answer.status_code, answer.json()["type"]) == (503, "/problems/database-away")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert "SQL" not in answer.text
+    [logged] = [record for record in caplog.records if record.name == "chassis.problems"]
+    assert logged.args[0] in answer.json()["detail"]
 
 
 def test_whoever_is_told_to_come_back_is_told_when(service):
