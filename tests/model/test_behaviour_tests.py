@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -64,6 +64,17 @@ def test_a_sensible_graph_passes_all():
 )  # fmt: skip
 def test_each_goes_red_on_its_own_fault(graph: Middle, test: str):
     assert test in failed(graph)
+
+
+@pytest.mark.parametrize("change", ["2026-03-29", "2026-10-25"])
+def test_a_change_of_the_clocks_is_no_fault_of_a_graph(change: str):
+    """Held-out trips tell their time in UTC. In spring some wall-clock times do not come again a week later."""
+    first = datetime.fromisoformat(change).replace(tzinfo=UTC) - timedelta(days=14)
+    times = [first + timedelta(minutes=50 * number) for number in range(500)]
+    asked = [TRIPS[number % 200].model_copy(update={"requested_at": at}) for number, at in enumerate(times)]
+
+    assert failed(sensible, asked) == set()
+    assert "a week later" in failed(lambda trip: sensible(trip) + (trip.requested_at - first).days / 10, asked)
 
 
 def test_a_graph_that_says_the_same_of_every_trip_is_caught_by_the_levers():
