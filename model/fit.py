@@ -47,9 +47,11 @@ def fit(
 ) -> tuple[DurationNetwork, list[float]]:
     """Train a fresh network; `told` hears the share done. Answers it with the training loss (minutes) of each lap, a
     thirteenth of all steps. Raises `TrainingDiverged`."""
-    torch.manual_seed(seed + place.rank)
+    torch.manual_seed(seed)
     chance = torch.Generator().manual_seed(seed)
-    network = DurationNetwork(zones)
+    network = DurationNetwork(zones)  # the same one in every process,
+    if place.rank > 0:
+        torch.manual_seed(seed + place.rank)  # and other columns hidden in each
     network.standardise(trips.inputs, trips.duration_min)
     columns = dict(zip(trips.inputs, tensors(trips.inputs), strict=True))
     durations = torch.from_numpy(trips.duration_min.astype(np.float32))

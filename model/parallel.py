@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Place:
-    """A process of a training: its device, its rank among `world` processes. Rank 0 judges, seals and reports."""
+    """A process of a training: its device, its rank among `world` processes. Rank 0 judges, seals and reports; the
+    others end with status 0 whatever the outcome, since torchrun ends all as soon as one fails."""
 
     device: torch.device
     rank: int = 0

@@ -137,23 +137,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     if args.leash:
         threading.Thread(target=lambda: (sys.stdin.read(), os._exit(1)), daemon=True).start()
-    tell_mlflow: Callable[[], None] = lambda: None  # noqa: E731
-    result: Outcome | None
-    try:
-        # A snapshot is named by its rows alone: what it is trained for is the asking decision's.
-        snapshot = read(args.snapshot).asked_by(args.decision, args.change_at)
-        with place(settings.model_device) as here:
-            result, tell_mlflow = train(snapshot, args.bundles, settings, args.parent, args.seed, console, here)
-    except NotEnoughTruth as error:
-        verdicts.keep([error.verdict], settings.measured)
-        result = BundleRefused(decision_id=args.decision, reasons=[str(error)], gate=[error.verdict])
-    except TandemError as error:
-        result = BundleRefused(decision_id=args.decision, reasons=[str(error)])
-    except OSError as error:
-        wrong = f"{error.filename or args.bundles}: {error.strerror or error}"
-        reason = f"a file could not be read or written: {wrong}; see to space and permissions, then train again"
-        result = BundleRefused(decision_id=args.decision, reasons=[reason])
-    if result is None:
+    with place(settings.model_device) as here:
+        result, tell_mlflow = _ended(args, settings, console, here)
+    if isinstance(result, BundleRefused):
+        console.print("[red]refused:[/] " + "; ".join(result.reasons))
+    if here.rank > 0 or result is None:
         return 0
     if args.result:
         part = args.result.with_suffix(".part")
@@ -161,10 +149,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         part.replace(args.result)
     tell_mlflow()
     if isinstance(result, BundleRefused):
-        console.print("[red]refused:[/] " + "; ".join(result.reasons))
         return REFUSED
     console.print(f"released {result.version} in {args.bundles}")
     return 0
+
+
+def _ended(
+    args: argparse.Namespace, settings: Settings, console: Console, here: Place
+) -> tuple[Outcome | None, Callable[[], None]]:
+    """How a training ended, whatever went wrong, and what tells MLflow of the run."""
+    try:
+        # A snapshot is named by its rows alone: what it is trained for is the asking decision's.
+        snapshot = read(args.snapshot).asked_by(args.decision, args.change_at)
+        return train(snapshot, args.bundles, settings, args.parent, args.seed, console, here)
+    except NotEnoughTruth as error:
+        verdicts.keep([error.verdict], settings.measured)
+        refused = BundleRefused(decision_id=args.decision, reasons=[str(error)], gate=[error.verdict])
+    except TandemError as error:
+        refused = BundleRefused(decision_id=args.decision, reasons=[str(error)])
+    except OSError as error:
+        wrong = f"{error.filename or args.bundles}: {error.strerror or error}"
+        reason = f"a file could not be read or written: {wrong}; see to space and permissions, then train again"
+        refused = BundleRefused(decision_id=args.decision, reasons=[reason])
+    return refused, lambda: None
 
 
 if __name__ == "__main__":

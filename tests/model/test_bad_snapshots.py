@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -17,10 +18,12 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from chassis.clock import Clock
 from contracts.bundle import BundleRefused, BundleReleased, Evidence, verify
 from model.fit import TrainingDiverged, fit
+from model.parallel import CPU
 from model.settings import REFUSED
 from model.train import main
 from tests.model import small_city
@@ -101,6 +104,15 @@ def test_a_broken_snapshot_is_refused_with_its_file(var: Path, breaks: Callable[
     assert word in refusal(var, TABLE, breaks)
 
 
+@pytest.mark.parametrize(("rank", "told"), [(0, REFUSED), (1, 0)])
+def test_of_a_team_one_process_tells_of_a_refusal(var: Path, monkeypatch: pytest.MonkeyPatch, rank: int, told: int):
+    monkeypatch.setattr("model.train.place", lambda _: nullcontext(replace(CPU, rank=rank, world=2)))
+    made = small_city.write_snapshot(var / "snapshots", TABLE.head(40))
+
+    assert main(["--snapshot", str(var / "snapshots" / made.digest), "--result", str(var / "result.json")]) == told
+    assert (var / "result.json").exists() == (rank == 0)
+
+
 def test_a_loss_that_is_no_number_ends_the_training(trained):
     trips = trained.windows.train
     took = np.where(np.arange(len(trips)) == len(trips) // 2, np.nan, trips.duration_min)
@@ -157,10 +169,20 @@ def test_weather_that_is_never_known_can_be_trained_on(var: Path, trained):
     assert not any("rain" in item.name for item in released.evidence.behaviour)
 
 
+TEAM = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+
+
+@pytest.mark.slow
+def test_processes_under_torchrun_hold_the_same_weights(tmp_path: Path):
+    subprocess.run([sys.executable, *TEAM, "-m", "tests.model.team", str(tmp_path)], check=True)
+    one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
+
+    assert torch.equal(one, other)
+
+
 @pytest.mark.slow
 def test_two_processes_under_torchrun_train_one_network(var: Path, trained):
-    team = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    a_training(var, trained.table, *team).wait()
+    a_training(var, trained.table, *TEAM).wait()
     # What the gate makes of so small a city is no matter here.
     sealed = [*(var / "bundles").glob("v2-*"), *(var / "candidates").glob("v2-*")]
 
