@@ -21,23 +21,20 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import polars as pl
 import torch
 from rich.console import Console
 from rich.table import Table
 
 from contracts.bundle import REBUILD_TOLERANCE, GoldenTrip, Lineage, Manifest, digest, verify
 from contracts.problems import TandemError, plain_words
-from contracts.snapshots import SnapshotMade
-from contracts.tables import content_digest
 from model.bundle import arrays
 from model.export import run
 from model.lineage import code_revision, libraries, machine
 from model.settings import Settings
+from model.snapshot import check_content
 from model.workshop import CannotRebuild, Workshop, code_of, is_a_commit
 
 REPOSITORY = Path(__file__).parents[1]
-CHUNK = 100_000  # rows of a snapshot in memory at a time
 
 
 @dataclass(frozen=True)
@@ -101,16 +98,11 @@ def ingredients(lineage: Lineage, code: str) -> list[Ingredient]:
 
 
 def sound_snapshot(snapshots: Path, name: str) -> Path:
-    """The folder of a snapshot whose content still has its name. Raises `CannotRebuild`."""
+    """The folder of a snapshot whose content still has its name. Raises `CannotRebuild` or `ChangedSnapshot`."""
     folder = snapshots / name
     if not folder.is_dir():
         raise CannotRebuild(f"snapshot {name} is not in {snapshots}: restore it from the archive")
-    made = SnapshotMade.model_validate_json((folder / "snapshot.json").read_bytes())
-    rows, trips = pl.scan_parquet(folder / "trips.parquet"), pl.scan_parquet(folder / "trips.parquet").select(pl.len())
-    chunks = (rows.slice(first, CHUNK).collect() for first in range(0, trips.collect().item(), CHUNK))
-    found = content_digest(made.source, made.time_zone, (folder / "zones.json").read_text(), chunks)
-    if found != name:
-        raise CannotRebuild(f"snapshot {name[:12]} now holds what is named {found[:12]}: restore it from the archive")
+    check_content(folder, name)
     return folder
 
 
@@ -135,7 +127,7 @@ class Drill:
 
 
 def rebuild(version: str, settings: Settings, console: Console) -> Drill:
-    """Rebuild a released bundle. Raises `CannotRebuild` or `BundleError`."""
+    """Rebuild a released bundle. Raises `CannotRebuild`, `ChangedSnapshot` or `BundleError`."""
     bundle = settings.bundles.absolute() / version
     manifest = verify(bundle)
     lineage = manifest.lineage

@@ -16,11 +16,12 @@ from pydantic import TypeAdapter, ValidationError
 from contracts import requirements
 from contracts.problems import TandemError
 from contracts.snapshots import SnapshotMade, SnapshotZone
-from contracts.tables import model_inputs
+from contracts.tables import content_digest, model_inputs
 from contracts.trips import HIGHEST_ZONE, MODEL_INPUTS, NOT_FOR_THE_MODEL, CompletedTrip, columns
 
 SEEN = [name for name in columns(CompletedTrip) if name not in NOT_FOR_THE_MODEL]  # request columns and the label
-CHUNK = 500_000  # rows in memory as a table at a time
+CHUNK = 500_000  # rows in memory as a table at a time,
+CHUNK_AS_TEXT = 100_000  # and as text
 IN_MEMORY = 2_000_000  # more rows lie in files that the system pages in and out
 HELD_OUT = 0.125
 MOST_TWINS = 0.005  # share of trips; a taxi stand has some
@@ -34,6 +35,13 @@ class UnreadableSnapshot(TandemError):
 
     def __init__(self, folder: Path, error: Exception) -> None:
         super().__init__(f"snapshot {folder}: {str(error).splitlines()[0][:300]}: have data cut it again")
+
+
+class ChangedSnapshot(TandemError):
+    """The snapshot's folder holds other trips or zones than those its name was made of."""
+
+    def __init__(self, name: str, found: str) -> None:
+        super().__init__(f"snapshot {name[:12]} now holds what is named {found[:12]}: restore it from the archive")
 
 
 class TooFewTrips(TandemError):
@@ -151,6 +159,17 @@ def read(folder: Path) -> Snapshot:
         return Snapshot(made, zones, _gather(chunks, rows, zones, ZoneInfo(made.time_zone)))
     except (OSError, ValidationError, pl.exceptions.PolarsError) as error:
         raise UnreadableSnapshot(folder, error) from error
+
+
+def check_content(folder: Path, name: str) -> None:
+    """Raises `ChangedSnapshot` unless the content of a snapshot's folder still has its name."""
+    made = SnapshotMade.model_validate_json((folder / "snapshot.json").read_bytes())
+    table = pl.scan_parquet(folder / "trips.parquet")
+    rows = table.select(pl.len()).collect().item()
+    chunks = (table.slice(first, CHUNK_AS_TEXT).collect() for first in range(0, rows, CHUNK_AS_TEXT))
+    found = content_digest(made.source, made.time_zone, (folder / "zones.json").read_text(), chunks)
+    if found != name:
+        raise ChangedSnapshot(name, found)
 
 
 def prepare(table: pl.DataFrame, zones: Sequence[SnapshotZone], time_zone: ZoneInfo) -> Trips:

@@ -39,7 +39,7 @@ from model.network import predict
 from model.parallel import CPU, Place, place
 from model.releases import released
 from model.settings import REFUSED, Settings
-from model.snapshot import Snapshot, read
+from model.snapshot import Snapshot, check_content, read
 from model.tracking import track
 from model.weights import keep, load_champion
 
@@ -161,6 +161,7 @@ def _ended(
     try:
         # A snapshot is named by its rows alone: what it is trained for is the asking decision's.
         snapshot = read(args.snapshot).asked_by(args.decision, args.change_at)
+        check_content(args.snapshot, snapshot.made.digest)
         return train(snapshot, args.bundles, settings, args.parent, args.seed, console, here)
     except NotEnoughTruth as error:
         verdicts.keep([error.verdict], settings.measured)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import tempfile
 import time
@@ -22,13 +21,13 @@ from contracts.bundle import OUTPUT, Evidence
 from contracts.estimates import LARGEST_BATCH
 from contracts.problems import TandemError
 from contracts.requirements import load
-from contracts.snapshots import SnapshotMade
 from contracts.tables import model_inputs
 from contracts.trips import MODEL_INPUTS
 from data.city.reference import City
 from data.city.times import ZONE
 from data.history import LIVE_START, simulate
 from data.settings import Settings
+from data.snapshots import Cutter
 from data.worker import city_zones
 from model.settings import REFUSED
 from serving.bundles import _session as serving_session
@@ -95,7 +94,7 @@ def measure(out: Path, seeds: Sequence[int], console: Console, *, quick: bool) -
 
 
 def history(past: pl.DataFrame, rows: int, place: Path) -> Path:
-    """A snapshot of `rows` trips drawn from `past` and from copies of it, each some weeks earlier, times jittered."""
+    """A snapshot below `place` of `rows` trips from `past` and copies of it, each some weeks earlier, jittered."""
     zones, rng = city_zones(Settings().city_seed), np.random.default_rng(0)
     copies = []
     for number in reversed(range(ceil(rows / past.height))):
@@ -103,22 +102,8 @@ def history(past: pl.DataFrame, rows: int, place: Path) -> Path:
         moved = pl.duration(seconds=jitter) - number * WEEKS
         names = pl.concat_str(pl.col("trip_id"), pl.lit(f"-{number}"))
         copies.append(past.with_columns(names.alias("trip_id"), *(pl.col(name) + moved for name in TIMES)))
-    trips = pl.concat(copies).sample(rows, seed=1).sort("booked_at")
-    place.mkdir()
-    trips.write_parquet(place / "trips.parquet")
-    (place / "zones.json").write_text(json.dumps([zone.model_dump() for zone in zones]))
-    made = SnapshotMade(
-        digest=f"made-up-{rows}",
-        source="city",
-        time_zone=ZONE.key,
-        rows=rows,
-        first_requested_at=trips["requested_at"].min(),
-        last_requested_at=trips["requested_at"].max(),
-        rows_since_change=rows,
-        zone_groups={zone.zone: zone.group for zone in zones},
-    )
-    (place / "snapshot.json").write_text(made.model_dump_json())
-    return place
+    made = Cutter(place, "city", ZONE.key, zones).cut(pl.concat(copies).sample(rows, seed=1))
+    return place / made.digest
 
 
 def train(snapshot: Path, var: Path, rows: int, seed: int) -> Trained:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -100,15 +101,20 @@ def trips(rows: int, days: float, seed: int, start: datetime = START, bridge_fac
 
 
 def write_snapshot(
-    parent: Path, table: pl.DataFrame, change_at: datetime | None = None, decision_id: str | None = None
+    parent: Path,
+    table: pl.DataFrame,
+    change_at: datetime | None = None,
+    decision_id: str | None = None,
+    zones: Sequence[SnapshotZone] = ZONES,
+    rows_quarantined: int | None = None,
 ) -> SnapshotMade:
     """Write `<parent>/<digest>/` as data does."""
-    zones = json.dumps([zone.model_dump() for zone in ZONES])
-    digest = content_digest("city", BERLIN.key, zones, [table])
+    places = json.dumps([zone.model_dump() for zone in zones])
+    digest = content_digest("city", BERLIN.key, places, [table])
     folder = parent / digest
     folder.mkdir(parents=True, exist_ok=True)
     table.write_parquet(folder / "trips.parquet")
-    (folder / "zones.json").write_text(zones)
+    (folder / "zones.json").write_text(places)
     delivered = table.filter(pl.col("duration_min").is_not_null())
     since = delivered if change_at is None else delivered.filter(pl.col("requested_at") >= change_at.astimezone(UTC))
     made = SnapshotMade(
@@ -121,7 +127,8 @@ def write_snapshot(
         decision_id=decision_id,
         change_at=change_at,
         rows_since_change=since.height,
-        zone_groups={zone.zone: zone.group for zone in ZONES},
+        zone_groups={zone.zone: zone.group for zone in zones},
+        rows_quarantined=rows_quarantined,
     )
     (folder / "snapshot.json").write_text(made.model_dump_json())
     return made

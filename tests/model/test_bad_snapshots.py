@@ -87,10 +87,16 @@ def emptied(folder: Path) -> None:
     TABLE.clear().write_parquet(folder / "trips.parquet")
 
 
+def in_miles(folder: Path) -> None:
+    """Somebody has mended the rows, under the name of those that were sealed."""
+    TABLE.with_columns(distance_km=pl.col("distance_km") / 1.609).write_parquet(folder / "trips.parquet")
+
+
 @pytest.mark.parametrize(
     ("breaks", "word"),
     [
-        (emptied, "rows-per-week"),
+        (emptied, "now holds what is named"),
+        (in_miles, "now holds what is named"),
         (lambda folder: (folder / "trips.parquet").unlink(), "have data cut it again"),
         (lambda folder: (folder / "zones.json").unlink(), "zones.json"),
         (lambda folder: (folder / "snapshot.json").write_text("{}"), "have data cut it again"),
@@ -98,7 +104,7 @@ def emptied(folder: Path) -> None:
         (lambda folder: pl.DataFrame({"a": [1]}).write_parquet(folder / "trips.parquet"), "requested_at"),
         (shutil.rmtree, "snapshot.json"),
     ],
-    ids=["empty", "no trips", "no zones", "no description", "cut off", "foreign", "gone"],
+    ids=["empty", "other rows", "no trips", "no zones", "no description", "cut off", "foreign", "gone"],
 )
 def test_a_broken_snapshot_is_refused_with_its_file(var: Path, breaks: Callable[[Path], object], word: str):
     assert word in refusal(var, TABLE, breaks)

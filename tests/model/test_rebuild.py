@@ -27,6 +27,7 @@ from model.card import card
 from model.lineage import machine
 from model.parallel import CPU
 from model.rebuild import Difference, Ingredient, difference, ingredients, judge, main, sound_snapshot
+from model.snapshot import ChangedSnapshot
 from model.workshop import CannotRebuild, Workshop, code_of
 from tests.model import small_city
 from tests.model.conftest import CHANGE
@@ -89,13 +90,13 @@ def test_a_snapshot_that_is_gone_or_changed_is_not_trained_on(tmp_path):
     with pytest.raises(CannotRebuild, match=r"not in .*: restore it from the archive"):
         sound_snapshot(tmp_path, "0" * 64)
     table.with_columns(pl.col("duration_min") * 1.001).write_parquet(folder / "trips.parquet")
-    with pytest.raises(CannotRebuild, match="now holds what is named"):
+    with pytest.raises(ChangedSnapshot, match="now holds what is named"):
         sound_snapshot(tmp_path, made.digest)
     table.write_parquet(folder / "trips.parquet")
     sound_snapshot(tmp_path, made.digest)
     zones = (folder / "zones.json").read_text()
     (folder / "zones.json").write_text(zones.replace("Mills", "Hills"))
-    with pytest.raises(CannotRebuild, match="now holds what is named"):
+    with pytest.raises(ChangedSnapshot, match="now holds what is named"):
         sound_snapshot(tmp_path, made.digest)
 
 

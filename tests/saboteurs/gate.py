@@ -205,12 +205,11 @@ def _champion() -> Path:
 
 
 def _train(var: Path, training: Training) -> list[GateResult]:
-    made = small_city.write_snapshot(var / "snapshots", training.table)
-    folder = var / "snapshots" / made.digest
-    zones, refused = folder / "zones.json", {"rows_quarantined": training.rows_quarantined}
-    zones.write_text(zones.read_text().replace(f'"{GROUP}"', f'"{training.group_name}"'))
-    (folder / "snapshot.json").write_text(made.model_copy(update=refused).model_dump_json())
-    return _run(var, ["--snapshot", str(folder)], training.hold)
+    named = {group: group for group in small_city.GROUPS} | {GROUP: training.group_name}
+    zones = [zone.model_copy(update={"group": named[zone.group]}) for zone in small_city.ZONES]
+    refused = training.rows_quarantined
+    made = small_city.write_snapshot(var / "snapshots", training.table, zones=zones, rows_quarantined=refused)
+    return _run(var, ["--snapshot", str(var / "snapshots" / made.digest)], training.hold)
 
 
 def _correct(champion: Path, var: Path, since: pl.DataFrame) -> list[GateResult]:
