@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from contracts.bundle import CHECKSUMS, BundleReleased, Evidence, Manifest, digest, verify
+
+log = logging.getLogger(__name__)
 
 
 def released(folder: Path) -> BundleReleased:
@@ -20,8 +25,14 @@ def released(folder: Path) -> BundleReleased:
 
 
 def released_for(bundles: Path, decision_id: str) -> BundleReleased | None:
-    """The bundle that a decision's training released, if there is one: it needs no second training."""
+    """The bundle that a decision's training released, if there is one: it needs no second training. Bundles of another
+    contract are passed over, with a warning."""
     for file in sorted(bundles.glob("v*/bundle.json")):
-        if Manifest.model_validate_json(file.read_bytes()).lineage.decision_id == decision_id:
+        try:
+            manifest = Manifest.model_validate_json(file.read_bytes())
+        except ValidationError as error:
+            log.warning("%s is passed over, unreadable manifest: %s", file.parent.name, error.errors()[0]["msg"])
+            continue
+        if manifest.lineage.decision_id == decision_id:
             return released(file.parent)
     return None

@@ -152,8 +152,10 @@ def test_a_training_killed_in_mid_seal_leaves_nothing_loadable(trained, tmp_path
         verify(half)
 
 
-def test_a_release_is_found_again_by_its_decision(trained, tmp_path):
+def test_a_release_is_found_again_by_its_decision_beside_what_nobody_can_read(trained, tmp_path, caplog):
     assert released_for(trained.settings.bundles, "d-none") is None
+    (tmp_path / "v0-old").mkdir()
+    (tmp_path / "v0-old" / "bundle.json").write_text('{"version": "v0-old"}')  # sealed under another contract, say
     copy = shutil.copytree(trained.folder, tmp_path / trained.release.version)
     manifest = trained.release.manifest
     lineage = manifest.lineage.model_copy(update={"decision_id": "d-7"})
@@ -161,3 +163,4 @@ def test_a_release_is_found_again_by_its_decision(trained, tmp_path):
     (copy / "SHA256SUMS").write_text("".join(f"{digest(copy / name)}  {name}\n" for name in FILES))
 
     assert released_for(tmp_path, "d-7").decision_id == "d-7"
+    assert "v0-old is passed over" in caplog.text
