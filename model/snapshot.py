@@ -109,9 +109,14 @@ class Snapshot:
     zones: list[SnapshotZone]
     trips: Trips
 
-    def asked_by(self, decision_id: str | None, change_at: datetime | None) -> Snapshot:
-        """The same rows, asked for by this decision and for this change."""
-        return replace(self, made=self.made.model_copy(update={"decision_id": decision_id, "change_at": change_at}))
+    def asked_by(
+        self, decision_id: str | None, change_at: datetime | None, rows_quarantined: int | None = None
+    ) -> Snapshot:
+        """The same rows, asked for by this decision and for this change; `rows_quarantined` counts what intake had
+        refused by then, where that is known: the folder tells it of the first time these rows were asked for."""
+        told: dict[str, object] = {"decision_id": decision_id, "change_at": change_at}
+        told |= {} if rows_quarantined is None else {"rows_quarantined": rows_quarantined}
+        return replace(self, made=self.made.model_copy(update=told))
 
     def check(self, now: datetime | None) -> None:
         """Raises `DuplicatedTrips`, or `FutureTrips` where the city's time `now` is known and trips come after it."""

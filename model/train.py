@@ -129,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--parent", help="version of the champion that a correction starts from")
     parser.add_argument("--decision", help="id of the decision that asked for this training")
     parser.add_argument("--change-at", type=datetime.fromisoformat, help="correct for a change since this instant")
+    parser.add_argument("--rows-quarantined", type=int, help="rows that intake had refused when the decision asked")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--result", type=Path, help="where to write the event's body")
     parser.add_argument(
@@ -160,7 +161,7 @@ def _ended(
     """How a training ended, whatever went wrong, and what tells MLflow of the run."""
     try:
         # A snapshot is named by its rows alone: what it is trained for is the asking decision's.
-        snapshot = read(args.snapshot).asked_by(args.decision, args.change_at)
+        snapshot = read(args.snapshot).asked_by(args.decision, args.change_at, args.rows_quarantined)
         check_content(args.snapshot, snapshot.made.digest)
         return train(snapshot, args.bundles, settings, args.parent, args.seed, console, here)
     except NotEnoughTruth as error:

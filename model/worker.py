@@ -58,15 +58,23 @@ trainings = Table(
     Column("change_at", String(40)),
     Column("done", Integer, nullable=False, default=0),
 )
+refused_rows = Table(  # beside `trainings`, which databases of before hold without it
+    "refused_rows",
+    metadata,
+    Column("decision_id", String(120), primary_key=True),
+    Column("rows", Integer, nullable=False),
+)
 
 
 @dataclass(frozen=True)
 class Order:
-    """A training to run: the snapshot that was cut for a decision, and the champion the decision was about."""
+    """A training to run: the snapshot that was cut for a decision, how many rows intake had refused by then, and the
+    champion the decision was about."""
 
     decision_id: str
     snapshot: str
     change_at: str | None
+    rows_quarantined: int | None
     champion: str | None
 
 
@@ -87,13 +95,18 @@ def hear_snapshots(tx: Connection, events: Sequence[Event]) -> None:
             change_at = made.change_at.isoformat() if made.change_at else None
             row = {"decision_id": made.decision_id, "snapshot": made.digest, "change_at": change_at, "done": 0}
             tx.execute(insert(trainings), row)
+            if made.rows_quarantined is not None:
+                refused = {"decision_id": made.decision_id, "rows": made.rows_quarantined}
+                tx.execute(insert(refused_rows), refused)
 
 
 def next_order(engine: Engine) -> Order | None:
     """A training still to run whose decision is known, too."""
+    told = trainings.c.decision_id, trainings.c.snapshot, trainings.c.change_at
     query = (
-        select(trainings.c.decision_id, trainings.c.snapshot, trainings.c.change_at, decisions.c.champion)
+        select(*told, refused_rows.c.rows, decisions.c.champion)
         .join(decisions, decisions.c.decision_id == trainings.c.decision_id)
+        .outerjoin(refused_rows, refused_rows.c.decision_id == trainings.c.decision_id)
         .where(trainings.c.done == 0)
     )
     with reading(engine) as tx:
@@ -136,6 +149,8 @@ class Worker:
             command += ["--leash", "--decision", order.decision_id]
             command += ["--parent", order.champion] if order.champion else []
             command += ["--change-at", order.change_at] if order.change_at else []
+            if order.rows_quarantined is not None:
+                command += ["--rows-quarantined", str(order.rows_quarantined)]
             nice = ["nice", "-n", str(self.settings.training_nice), *command]
             process, published = subprocess.Popen(nice, stdin=subprocess.PIPE), False
             while process.poll() is None or (result.is_file() and not published):

@@ -190,6 +190,21 @@ def test_each_decided_snapshot_ends_as_one_event_though_the_worker_is_killed_in_
     assert sorted(path.name for path in (place / "bundles").iterdir()) == sorted([champion, told.version])
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_rows_refused_are_counted_as_data_told_this_decision(trained, place, tmp_path):
+    """The same rows are sealed once, with what was refused until then; since then a fifth of all rows was."""
+    upstream = Upstream(tmp_path)
+    made = small_city.write_snapshot(place / "snapshots", trained.table)
+    upstream.decide("d-1", "retrain", None)
+    upstream.cut(made.model_copy(update={"decision_id": "d-1", "rows_quarantined": made.rows // 4}))
+    with running(upstream.app()) as url, worker(place, url) as (_process, feed):
+        (event,) = events(feed, 1)
+
+    assert event["type"] == "bundle.refused"
+    assert "snapshot-quarantine" in BundleRefused.model_validate(event["data"]).reasons[0]
+
+
 def bundle_with(alias: str, var: Path) -> str | None:
     """The bundle that an alias names in MLflow's registry, None where it names none."""
     client = connect(f"sqlite:///{var}/mlflow.db")
