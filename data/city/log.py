@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from threading import Lock
+
 from sqlalchemy import Column, Connection, Engine, Integer, MetaData, String, Table, Text, insert, select, update
 
 from chassis.sql import reading
@@ -30,7 +32,7 @@ class IncidentLog:
     """The incidents somebody started, oldest first. `started` is also right right after a restart."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+        self.engine, self.starting = engine, Lock()
         with reading(engine) as tx:
             rows = tx.execute(select(INCIDENTS).order_by(INCIDENTS.c.number)).all()
         self.started = tuple(Started(Incident.model_validate_json(row.incident), float(row.asked)) for row in rows)
@@ -38,11 +40,12 @@ class IncidentLog:
     def start(self, name: str, now: float) -> Started:
         """Start an incident at a time in minutes since the epoch. Raises `UnknownIncident` or `IncidentRuns`."""
         new = Started(incidents.load(name), now)
-        with self.engine.begin() as tx:  # one writer at a time: two starts at once cannot both find none running
+        with self.starting:  # two starts at once cannot both find none running
             if any(old.incident.name == name and now < old.end for old in self.started):
                 raise IncidentRuns(f"incident {name!r} was started already and has not ended: wait, or start another")
-            tx.execute(insert(INCIDENTS).values(asked=repr(now), incident=new.incident.model_dump_json()))
-        self.started = (*self.started, new)
+            with self.engine.begin() as tx:
+                tx.execute(insert(INCIDENTS).values(asked=repr(now), incident=new.incident.model_dump_json()))
+            self.started = (*self.started, new)
         return new
 
 

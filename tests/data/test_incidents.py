@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import polars as pl
 import pytest
 
+from chassis.databases import open_database
 from contracts.conditions import TruthRequest
 from contracts.trips import TripRequest
 from data.city import incidents
 from data.city.incidents import BadIncident, Incident, Started, UnknownIncident
+from data.city.log import METADATA, IncidentLog, IncidentRuns
 from data.city.reference import City
 from data.city.times import ZONE, instant, minutes_at, steps_at
 from data.history import _quoted
@@ -121,6 +125,23 @@ def test_a_window_may_open_later_than_the_start():
     started = Started(incident, 100.0)
 
     assert started.covers(np.array([129.9, 130.0, 139.9, 140.0])).tolist() == [False, True, True, False]
+
+
+class Dawdling(IncidentLog):
+    """Comes late to what follows its commit."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        time.sleep(0.1)
+        super().__setattr__(name, value)
+
+
+def test_an_incident_asked_for_by_several_at_once_starts_once(tmp_path):
+    log = Dawdling(open_database(f"sqlite:///{tmp_path}/city.db", METADATA))
+    with ThreadPoolExecutor(4) as askers:
+        asked = [askers.submit(log.start, "bridge-closed", 1000.0) for _ in range(4)]
+
+    assert [type(ask.exception()) for ask in asked if ask.exception()] == [IncidentRuns] * 3
+    assert len(log.started) == len(IncidentLog(log.engine).started) == 1
 
 
 def test_an_unknown_incident_names_those_there_are():
