@@ -74,7 +74,7 @@ MOVES: dict[str, tuple[Move, Move]] = {  # what a change of a schema does as par
     "range widened": ("widened", "widened"),
     "value removed": ("narrowed", "narrowed"),
     "value added": ("widened", "widened"),
-    "form demanded": ("narrowed", "narrowed"),  # a form is a pattern, a format, or what a tuple holds
+    "form demanded": ("narrowed", "narrowed"),  # a form is a pattern, a condition: any keyword not compared otherwise
     "form freed": ("widened", "widened"),
     "form changed": ("replaced", "replaced"),
     "default changed": ("replaced", "narrowed"),
@@ -115,6 +115,12 @@ RULES: dict[str, Verdict] = {
     ),
     "requirement newest changed": Verdict("asker", "owner", "the same limit over another window is another promise"),
     "requirement asked_by changed": Verdict("nobody", "nobody", "the promise is now made to another team"),
+    "requirement load changed": Verdict("asker", "owner", "the same limit under another load is another promise"),
+    "requirement check removed": Verdict("asker", "owner", "whether the promise is kept is looked at less"),
+    "requirement check added": Verdict("nobody", "others", "whether the promise is kept is looked at once more"),
+    "policy loosened": Verdict("asker", "owner", "what broke a promise yesterday goes by unseen, or is seen later"),
+    "policy tightened": Verdict("nobody", "others", "a broken promise is seen sooner, at the price of false alarms"),
+    "policy changed": Verdict("nobody", "nobody", "monitoring decides at another time; no promise is judged otherwise"),
 }
 UNJUDGED = Verdict("consumers", "nobody", "nobody has said how to judge this: add a line to RULES")
 ORDERED = {  # facets with an order: their values, then what going up and going down is called
@@ -131,6 +137,12 @@ RANGES = (  # lower bound, the same exclusive, upper bound, the same exclusive
     ("minItems", "", "maxItems", ""),
 )
 LIMIT = ("at_least", "", "at_most", "")
+COMPARED = {"type", "default", "properties", "required", "additionalProperties", "items", "enum", "anyOf"}.union(
+    *RANGES
+)
+NO_FORM = {"examples", "deprecated"}  # told to people: whatever they say, the same values pass
+CONDITION = {"if", "then", "else"}
+SLACK = {"tolerance", "trips_between_false_alarms", "verdict_alpha", "group_outcomes"}  # the higher, the less is seen
 
 
 def compare(old: Description, new: Description) -> list[Change]:
@@ -144,6 +156,7 @@ def compare(old: Description, new: Description) -> list[Change]:
         *_events(old["events"], new["events"]),
         *_come_and_gone("requirement", old["requirements"], new["requirements"]),
         *_requirements(old["requirements"], new["requirements"]),
+        *_policy(old.get("policy", {}), new["policy"]),
     ]
 
 
@@ -206,14 +219,26 @@ def _events(old: Schema, new: Schema) -> Iterator[Change]:
 
 def _requirements(old: Schema, new: Schema) -> Iterator[Change]:
     for name, before, after in _both(old, new):
-        kinds = [f"requirement {item} changed" for item in _differing(before, after) if item not in LIMIT]
+        own = (*LIMIT, "checked_by")
+        kinds = [f"requirement {item} changed" for item in _differing(before, after) if item not in own]
         (low, high), (new_low, new_high) = _interval(before, LIMIT), _interval(after, LIMIT)
         if new_low < low or new_high > high:
             kinds.append("limit loosened")
         if new_low > low or new_high < high:
             kinds.append("limit tightened")
+        now = set(after["checked_by"])
+        checks = set(before.get("checked_by", now))  # older descriptions do not tell
+        kinds += ["requirement check removed"] * bool(checks - now) + ["requirement check added"] * bool(now - checks)
         for kind in kinds:
             yield _ruled(f"requirements/{name}", kind, before["owner"], before["asked_by"])
+
+
+def _policy(old: Schema, new: Schema) -> Iterator[Change]:
+    """What changed of the figures by which monitoring judges and decides."""
+    for name, before, after in _both(old, new):
+        kind = "policy changed" if name not in SLACK else "policy loosened" if after > before else "policy tightened"
+        if before != after:
+            yield _ruled(f"policy/{name}", kind, "monitoring")
 
 
 def _typed(path: str, old: Schema, new: Schema, direction: Direction, owner: str, others: str) -> Iterator[Change]:
@@ -259,9 +284,19 @@ def _value_kinds(old: Schema, new: Schema) -> Iterator[str]:
             yield "value added"
         if (has and had - has) or (has and not had):
             yield "value removed"
-    for form in ("format", "pattern", "prefixItems"):
+    for form in _forms(old, new):
         if old.get(form) != new.get(form):
             yield "form demanded" if form not in old else "form freed" if form not in new else "form changed"
+
+
+def _forms(old: Schema, new: Schema) -> list[str]:
+    """Keywords of two schemas that nobody compares in a way of their own."""
+    names = (old.keys() | new.keys()) - COMPARED - NO_FORM
+    names |= {"items"} & (old.keys() ^ new.keys())
+    needed = new.get("if", {}).get("required", ())
+    if "if" not in old and any(name not in old.get("properties", {}) for name in needed):
+        names -= CONDITION  # it holds for those alone who send a field that is new
+    return sorted(names)
 
 
 def _field_steps(path: str, old: Schema, new: Schema) -> Iterator[tuple[str, str]]:
@@ -289,7 +324,8 @@ def _without_null(schema: Schema) -> tuple[Schema, bool]:
     if options is None:
         return schema, False
     rest = [option for option in options if option.get("type") != "null"]
-    return (rest[0] if len(rest) == 1 else {**schema, "anyOf": rest}), len(rest) < len(options)
+    beside = {name: item for name, item in schema.items() if name != "anyOf"}
+    return {**beside, **(rest[0] if len(rest) == 1 else {"anyOf": rest})}, len(rest) < len(options)
 
 
 def _types(schema: Schema) -> set[str]:

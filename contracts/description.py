@@ -9,13 +9,14 @@ from typing import Any
 
 from contracts import requirements
 from contracts.feeds import FEED_OWNERS, PAYLOADS, FeedName
+from contracts.requirements import Requirement, Requirements
 from contracts.trips import LABEL, LEVELS, MODEL_INPUTS, VEHICLES, VERSION, CompletedTrip, columns
 
 Description = dict[str, Any]
 Schema = Mapping[str, Any]
 
 PROSE = ("title", "description", "summary")
-PROMISE = {"owner", "asked_by", "metric", "unit", "population", "newest", "at_least", "at_most"}
+PROMISE = {"owner", "asked_by", "metric", "unit", "population", "newest", "at_least", "at_most", "checked_by"}
 FEED_OF: dict[str, FeedName] = {  # by event type, or what it starts with
     "conditions": "conditions",
     "trip": "trips",
@@ -32,7 +33,7 @@ FEED_OF: dict[str, FeedName] = {  # by event type, or what it starts with
 
 def describe(openapis: Mapping[str, Schema]) -> Description:
     """The contracts as they are. `openapis` holds each service's OpenAPI document under its team's name."""
-    types = CompletedTrip.model_json_schema()["properties"]
+    types, record = CompletedTrip.model_json_schema()["properties"], requirements.load()
     found = {
         "version": VERSION,
         "trip": {
@@ -54,7 +55,10 @@ def describe(openapis: Mapping[str, Schema]) -> Description:
             }
             for name in PAYLOADS
         },
-        "requirements": {item.id: item.model_dump(mode="json", include=PROMISE) for item in requirements.load().all()},
+        "requirements": {
+            item.id: item.model_dump(mode="json", include=PROMISE) | _under_load(item, record) for item in record.all()
+        },
+        "policy": record.policy.model_dump(),
     }
     plain: Description = json.loads(json.dumps(found))  # tuples become lists, as in a description read from a file
     return plain
@@ -98,6 +102,12 @@ def inlined(schema: Any, definitions: Schema) -> Any:
     if isinstance(said.get("const"), str):
         said["enum"] = [said.pop("const")]
     return {name: inlined(item, definitions) for name, item in said.items() if name != "$defs"}
+
+
+def _under_load(item: Requirement, record: Requirements) -> Description:
+    """The loads that a requirement's population names, if any."""
+    named = {name: load.model_dump() for name, load in record.load.items() if name in item.population.split()}
+    return {"load": named} if named else {}
 
 
 def _schema_of(event_type: str) -> Any:

@@ -145,6 +145,21 @@ LABELLED: list[tuple[str, Edit, str, str, str]] = [
     ("request: ids of digits", field("trip_id", asked, pattern="^[0-9]+$"), "form changed", "clients", "serving"),
     ("request: any id", lambda c: asked(c)["properties"]["trip_id"].pop("pattern"), "form freed", "nobody", "clients"),
     ("request: a form for vehicles", field("vehicle", asked, pattern="^[a-z]$"), "form demanded", "clients", "serving"),
+    ("request: halves of kilometres", field("distance_km", asked, multipleOf=0.5), "form demanded", "clients",
+     "serving"),
+    ("request: no trip of three kilometres", field("distance_km", asked, **{"not": {"enum": [3]}}), "form demanded",
+     "clients", "serving"),
+    ("request: no trip twice", field("trips", body, uniqueItems=True), "form demanded", "clients", "serving"),
+    ("request: three fields at least", lambda c: asked(c).update(minProperties=3), "form demanded", "clients",
+     "serving"),
+    ("request: fewer explained", lambda c: body(c)["then"]["properties"]["trips"].update(maxItems=1), "form changed",
+     "clients", "serving"),
+    ("request: any number explained", lambda c: (body(c).pop("if"), body(c).pop("then")), "form freed, form freed",
+     "nobody", "clients"),
+    ("request: halves of millimetres or nothing", lambda c: asked(c)["properties"]["rain_mm_h"].update(multipleOf=0.5),
+     "form demanded", "clients", "serving"),
+    ("request: anything for trips", lambda c: body(c)["properties"]["trips"].pop("items"), "form freed", "nobody",
+     "clients"),
     ("request: unknown fields pass", lambda c: asked(c).update(additionalProperties=True), "unknown fields allowed",
      "nobody", "clients"),
     ("request: no unknown query", lambda c: query(c).update(additionalProperties=False), "unknown fields refused",
@@ -236,6 +251,15 @@ LABELLED: list[tuple[str, Edit, str, str, str]] = [
     ("a gentler load", at(*LATENCY, population="when idle"), "requirement population changed", "asker", "serving"),
     ("another window", at(*COVERAGE, newest=1), "requirement newest changed", "asker", "model"),
     ("another owner keeps it", at(*LATENCY, owner="platform"), "requirement owner changed", "nobody", "nobody"),
+    ("the gate does not look", at(*COVERAGE, checked_by=["monitor"]), "requirement check removed", "asker", "model"),
+    ("the gate looks, too", at(*LATENCY, checked_by=["gate", "load test"]), "requirement check added", "nobody",
+     "product"),
+    ("a tenth of the arrivals", at(*LATENCY, "load", "steady-quotes", arrivals_per_s=3), "requirement load changed",
+     "asker", "serving"),
+    ("monitors shrug", at("policy", tolerance=0.5), "policy loosened", "asker", "monitoring"),
+    ("a zone group is never judged", at("policy", group_outcomes=400_000), "policy loosened", "asker", "monitoring"),
+    ("an alarm a day", at("policy", trips_between_false_alarms=2000), "policy tightened", "nobody", "consumers"),
+    ("a longer pause", at("policy", retrain_cooldown_h=48), "policy changed", "nobody", "nobody"),
     ("another team asks", at(*LATENCY, asked_by="monitoring"), "requirement asked_by changed", "nobody", "nobody"),
 ]  # fmt: skip
 
@@ -264,6 +288,23 @@ def test_every_kind_has_a_rule_and_every_rule_was_tried():
     tried = {kind for case in LABELLED for kind in case[2].split(", ")}
     assert RULES.keys() | MOVES.keys() <= tried, "label a change for each"
     assert {move for moves in MOVES.values() for move in moves} == {move for _, move in TYPE_RULES}
+
+
+def test_a_condition_on_a_field_that_nobody_sent_yet_breaks_nobody():
+    before = copy.deepcopy(TODAY)
+    del body(before)["if"], body(before)["then"], body(before)["properties"]["with_reasons"]
+
+    assert [change.kind for change in compare(before, TODAY)] == ["optional field added"]
+
+
+def test_what_the_previous_version_did_not_describe_is_no_change():
+    before = copy.deepcopy(TODAY)
+    del before["policy"]
+    for said in before["requirements"].values():
+        said.pop("checked_by")
+        said.pop("load", None)
+
+    assert compare(before, TODAY) == []
 
 
 LOOSER = copy.deepcopy(TODAY)
