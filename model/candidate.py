@@ -46,9 +46,10 @@ class Champion:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A calibrated network. `quantiles_min` (n, 3) answers the `test` trips, none of which it has learnt from; a rival
-    may learn from the `past` before them. `above` and `below` are the miss shares to expect in each hour of the week.
-    `how` tells the way in words."""
+    """A calibrated network. `quantiles_min` (n, 3) are held-out answers for the `test` trips: its own where it was
+    trained afresh; of a correction, whose shifts and calibration have seen all those trips, the answers of others that
+    left a trip's block out. A rival may learn from the `past` before them. `above` and `below` are the miss shares to
+    expect in each hour of the week. `how` tells the way in words."""
 
     network: DurationNetwork
     scope: Scope
@@ -96,7 +97,7 @@ def propose(
 
 
 def better(corrected: Candidate, everything: Candidate) -> Candidate:
-    """The one with less loss on the newest trips, which neither has learnt from; `how` says what it won against."""
+    """The one with less loss on the newest trips, by answers that learnt from none of them; `how` says what it beat."""
     newest = len(everything.test)
     rival = pinball_min(corrected.quantiles_min[-newest:], corrected.test.duration_min[-newest:]).mean()
     told = f"loss on the newest {newest:,} trips: corrected {rival:.3f} min, all rows {everything.loss_min:.3f} min"

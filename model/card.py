@@ -29,9 +29,9 @@ def card(manifest: Manifest, evidence: Evidence) -> str:
         _index(manifest, evidence),
         _details(manifest),
         _use(manifest),
-        _measured(evidence),
+        _measured(manifest, evidence),
         _gate(evidence),
-        _data(evidence.data_sheet),
+        _data(manifest, evidence.data_sheet),
         _caveats(),
     ]
     return "\n".join(line for part in parts for line in part)
@@ -89,11 +89,15 @@ def _use(manifest: Manifest) -> Iterator[str]:
     yield from ("- Not to judge couriers or customers: it knows zones and the planned route, no person.", "")
 
 
-def _measured(evidence: Evidence) -> Iterator[str]:
+def _measured(manifest: Manifest, evidence: Evidence) -> Iterator[str]:
     yield from ("## Measured", "")
-    first, last = evidence.test_from, evidence.test_to
-    yield f"On {evidence.test_rows:,} held-out trips, {first:%Y-%m-%d} to {last:%Y-%m-%d}, none of which it"
-    yield "learnt from. In brackets 95% intervals, those of zone groups for all groups at once, bootstrapped over"
+    days = f"{evidence.test_from:%Y-%m-%d} to {evidence.test_to:%Y-%m-%d}"
+    if manifest.lineage.parent_version:
+        yield f"On {evidence.test_rows:,} trips since the change, {days}, judged by cross-fitting: each stretch of them"
+        yield "by a correction made of the others. The released correction was made of all of them."
+    else:
+        yield f"On {evidence.test_rows:,} held-out trips, {days}, none of which it learnt from."
+    yield "In brackets 95% intervals, those of zone groups for all groups at once, bootstrapped over"
     yield f"{evidence.blocks} blocks of one {evidence.block} each."
     yield ""
     kinds: Iterable[tuple[str, dict[str, Slice]]] = [("zone group", evidence.zone_groups), *evidence.slices.items()]
@@ -148,7 +152,7 @@ def _gate(evidence: Evidence) -> Iterator[str]:
     )
 
 
-def _data(sheet: DataSheet | None) -> Iterator[str]:
+def _data(manifest: Manifest, sheet: DataSheet | None) -> Iterator[str]:
     yield from ("## The data it learnt from", "")
     if sheet is None:
         yield from ("Its snapshot was not described.", "")
@@ -156,7 +160,8 @@ def _data(sheet: DataSheet | None) -> Iterator[str]:
     yield f"- Why: to learn how long trips take, from trips that customers booked. Source: {SOURCES[sheet.source]}."
     first, last = (at.isoformat(timespec="minutes") for at in (sheet.first_requested_at, sheet.last_requested_at))
     yield f"- What: {sheet.rows:,} ended trips, asked for from {first} to {last}; {sheet.delivered:,} of them"
-    yield f"  have the label ({LABEL}). The newest are held out."
+    newest = "It was corrected on the newest." if manifest.lineage.parent_version else "The newest are held out."
+    yield f"  have the label ({LABEL}). {newest}"
     yield "- How: each row is the request as it was served, with its outcome; rows that break a rule are quarantined by"
     yield "  the data team, none is repaired. A snapshot is named by its content and never changes."
     if sheet.rows_quarantined is not None:

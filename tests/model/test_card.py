@@ -98,6 +98,18 @@ def test_an_older_bundle_without_the_new_evidence_still_has_a_card(trained):
     assert "Its snapshot was not described." in said
 
 
+def test_a_correction_does_not_claim_to_be_judged_on_trips_it_has_not_learnt_from(trained, text):
+    manifest = trained.release.manifest
+    lineage = manifest.lineage.model_copy(update={"parent_version": "v0-before"})
+    said = card(manifest.model_copy(update={"lineage": lineage}), trained.release.evidence)
+
+    assert "none of which it" in text
+    assert "The newest are held out." in text
+    assert "none of which it" not in said
+    assert "held out." not in said
+    assert "judged by cross-fitting" in said
+
+
 def test_the_head_is_a_model_index(trained, text):
     head = yaml.safe_load(text.split("---\n")[1])
     (index,) = head["model-index"]
