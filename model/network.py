@@ -1,4 +1,4 @@
-"""The network: quantiles of a trip's duration that cannot cross and never shrink as the route gets longer."""
+"""The network: quantiles of a trip's duration that cannot cross, nor, before calibration, shrink on a longer route."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ class DurationNetwork(nn.Module):
     log p50 = level + slopes x rising functions of log distance, slopes positive: p50 rises with distance. Above and
     below it stand a share of p50 and some fixed minutes: p90 = p50 (1 + share + fixed / p50), p10 = p50 / (1 + share +
     fixed / p50), both positive, so quantiles keep their order and rise with p50. `calibration` rescales these log
-    gaps; `shift` is what a correction after a change adds to log minutes by zone group of pickup and dropoff.
+    gaps: the order stays, but a factor far above 1 can make p90 fall where a short route gets longer, and corrections
+    multiply their factors. The gate tries longer routes (`behaviour.py`). `shift` is what a correction after a change
+    adds to log minutes by zone group of pickup and dropoff.
     """
 
     def __init__(self, zones: Sequence[SnapshotZone], hidden: int = 96) -> None:

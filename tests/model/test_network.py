@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import inspect
+from datetime import datetime
 
 import numpy as np
 import pytest
 import torch
 
-from contracts.trips import HIGHEST_ZONE, MODEL_INPUTS
+from contracts.bundle import Scope
+from contracts.trips import HIGHEST_ZONE, MODEL_INPUTS, TripRequest
+from model.behaviour import behaviour
+from model.bundle import arrays
 from model.encoder import Encoder
 from model.network import DurationNetwork, pinball_loss, predict
-from tests.model.small_city import ZONES
+from tests.model.small_city import BERLIN, ZONES
 
 NULLABLE = [item.name for item in MODEL_INPUTS if item.nullable]
 
@@ -77,6 +81,33 @@ def test_a_longer_distance_shortens_no_quantile_whatever_the_weights(seed):
 
     assert (far >= near * (1 - 1e-5)).all()
     assert (far > near).mean() > 0.9  # and the probe does move the answer
+
+
+def test_once_calibrated_a_longer_distance_can_shorten_p90_and_the_gate_finds_it():
+    """Short trips with many fixed minutes: what p90 adds shrinks faster than p50 grows, once it is squared."""
+    network = a_network(0)
+    with torch.no_grad():
+        network.head.bias[0], network.head.bias[-2:] = float(np.log(8.0)), torch.tensor([-3.0, 8.0])
+    trips = [
+        TripRequest(
+            trip_id=f"t-{number}",
+            requested_at=datetime(2026, 6, 1, tzinfo=BERLIN),
+            pickup_zone=ZONES[0].zone,
+            dropoff_zone=ZONES[1].zone,
+            distance_km=0.05 + 0.01 * number,
+            vehicle="car",
+        )
+        for number in range(100)
+    ]
+    scope = Scope(zones=[zone.zone for zone in ZONES], vehicles=["car"], min_distance_km=0.05, max_distance_km=20)
+
+    def shortened() -> bool:
+        found = behaviour(lambda asked: predict(network, arrays(asked, BERLIN)), trips, scope, BERLIN)
+        return not next(item for item in found if item.name == "a longer route shortens no quantile").passed
+
+    assert not shortened()
+    network.calibration.copy_(torch.tensor([1.0, 2.0]))
+    assert shortened()
 
 
 def test_trained_and_calibrated_p90_grows_with_distance_too(trained):
