@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from argparse import ArgumentTypeError
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -270,6 +271,18 @@ def fingerprint() -> str:
     ]
     order = [[item.name, item.dtype, item.nullable] for item in MODEL_INPUTS]
     return hashlib.sha256(json.dumps([inputs, order, VEHICLES, LEVELS, LABEL], sort_keys=True).encode()).hexdigest()
+
+
+def instant_of(text: str) -> datetime:
+    """A time as command lines take it, with its offset. Raises `ValueError` or `ArgumentTypeError`.
+
+    >>> instant_of("2026-06-02T13:00+02:00").utcoffset()
+    datetime.timedelta(seconds=7200)
+    """
+    at = datetime.fromisoformat(text)
+    if at.tzinfo is None:
+        raise ArgumentTypeError(f"{text!r} needs an offset, as in 2026-05-20T08:00+02:00")
+    return at
 
 
 def minutes_between(start: datetime, end: datetime) -> float:

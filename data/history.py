@@ -18,7 +18,7 @@ from rich.progress import track
 
 from contracts import requirements, tables
 from contracts.problems import plain_words
-from contracts.trips import LEVELS, OUTCOMES, VEHICLES
+from contracts.trips import LEVELS, OUTCOMES, VEHICLES, instant_of
 from data.city import incidents as incident_files
 from data.city.dice import keys_of
 from data.city.incidents import Started, map_unit_km
@@ -152,10 +152,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=Settings().city_seed)
     parser.add_argument("--incident", help="an incident that happened in this past; needs --at")
-    parser.add_argument("--at", type=datetime.fromisoformat, help="when it was started, with an offset")
+    parser.add_argument("--at", type=instant_of, help="when it was started, with an offset")
     args = parser.parse_args(arguments)
-    if (args.incident is None) != (args.at is None) or (args.at is not None and args.at.tzinfo is None):
-        parser.error("--incident and --at go together, and --at needs an offset: 2026-05-20T08:00+02:00")
+    if (args.incident is None) != (args.at is None):
+        parser.error("--incident and --at go together")
     happened = [] if args.at is None else [Started(incident_files.load(args.incident), minutes_at(args.at))]
     write(City(args.seed), LIVE_START - timedelta(weeks=args.weeks), happened, args.out)
 

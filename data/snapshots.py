@@ -21,6 +21,7 @@ from rich.console import Console
 from contracts.problems import TandemError, plain_words
 from contracts.snapshots import SnapshotMade, SnapshotZone
 from contracts.tables import content_digest
+from contracts.trips import instant_of
 
 CHUNK = 100_000  # rows as text in memory at a time
 
@@ -98,7 +99,7 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", choices=["city"], required=True, help="whose accepted trips; for tlc see data.tlc")
-    parser.add_argument("--before", type=datetime.fromisoformat, help="trips booked before this time, with offset")
+    parser.add_argument("--before", type=instant_of, help="trips booked before this time, with offset")
     asked = parser.parse_args()
     desk = build(Settings())
     made = desk.cutter.cut(desk.accepted_before(asked.before), rows_quarantined=desk.rows_quarantined())

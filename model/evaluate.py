@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from rich.table import Table
 
 from contracts.bundle import BundleError, Manifest, verify
 from contracts.problems import plain_words
+from contracts.trips import instant_of
 from model.evaluation import misses, pinball_min
 from model.export import run
 from model.heuristic import BY_DISTANCE, BY_ZONE_PAIR, Heuristic
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--bundle", type=Path, required=True, help="folder of the bundle")
     parser.add_argument("--snapshot", type=Path, required=True, help="folder of the snapshot to evaluate on")
     parser.add_argument("--heuristic-from", type=Path, required=True, help="folder of the bundle's training snapshot")
-    parser.add_argument("--before", type=datetime.fromisoformat, help="leave out trips asked for from this instant on")
+    parser.add_argument("--before", type=instant_of, help="leave out trips asked for from this instant on")
     args = parser.parse_args(arguments)
     console, manifest, past = Console(width=130), verify(args.bundle), read(args.heuristic_from)
     trained_on(past, manifest)

@@ -14,7 +14,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -27,7 +26,7 @@ from chassis.clock import Clock, real_time
 from contracts import requirements
 from contracts.bundle import BundleRefused, BundleReleased, Evidence, Manifest
 from contracts.problems import TandemError, plain_words
-from contracts.trips import fingerprint
+from contracts.trips import fingerprint, instant_of
 from model import gate, peer, verdicts
 from model.bundle import golden_trips, seal, typical_trip
 from model.candidate import NotEnoughTruth, propose
@@ -128,7 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--bundles", type=Path, default=settings.bundles, help="where bundles lie")
     parser.add_argument("--parent", help="version of the champion that a correction starts from")
     parser.add_argument("--decision", help="id of the decision that asked for this training")
-    parser.add_argument("--change-at", type=datetime.fromisoformat, help="correct for a change since this instant")
+    parser.add_argument("--change-at", type=instant_of, help="correct for a change since this instant")
     parser.add_argument("--rows-quarantined", type=int, help="rows that intake had refused when the decision asked")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--result", type=Path, help="where to write the event's body")

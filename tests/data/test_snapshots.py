@@ -12,7 +12,7 @@ from contracts.snapshots import SnapshotMade, SnapshotZone
 from contracts.tables import content_digest, dtypes
 from data.city.reference import City
 from data.history import LIVE_START, simulate
-from data.snapshots import Cutter, NothingToCut
+from data.snapshots import Cutter, NothingToCut, main
 from data.worker import city_zones
 
 
@@ -103,3 +103,12 @@ def test_no_rows_no_snapshot(cutter, trips):
     with pytest.raises(NothingToCut):
         cutter.cut(trips.clear())
     assert not cutter.folder.exists()
+
+
+def test_a_time_without_its_offset_is_refused_at_once(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["snapshots", "--source", "city", "--before", "2026-06-01T07:00"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    assert ended.value.code == 2
+    assert "needs an offset" in capsys.readouterr().err

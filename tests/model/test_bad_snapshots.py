@@ -22,6 +22,7 @@ import torch
 
 from chassis.clock import Clock
 from contracts.bundle import BundleRefused, BundleReleased, Evidence, verify
+from model import evaluate
 from model.fit import TrainingDiverged, fit
 from model.parallel import CPU
 from model.settings import REFUSED
@@ -117,6 +118,17 @@ def test_of_a_team_one_process_tells_of_a_refusal(var: Path, monkeypatch: pytest
 
     assert main(["--snapshot", str(var / "snapshots" / made.digest), "--result", str(var / "result.json")]) == told
     assert (var / "result.json").exists() == (rank == 0)
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), [(main, "--change-at"), (evaluate.main, "--before")], ids=["train", "evaluate"]
+)
+def test_a_time_without_its_offset_is_refused_at_once(command: Callable[[list[str]], object], option: str, capsys):
+    with pytest.raises(SystemExit) as ended:
+        command([option, "2026-06-02T13:00", "--snapshot", "any", "--bundle", "any", "--heuristic-from", "any"])
+
+    assert ended.value.code == 2
+    assert "needs an offset" in capsys.readouterr().err
 
 
 def test_a_loss_that_is_no_number_ends_the_training(trained):
