@@ -13,7 +13,7 @@ from contracts.bundle import Lineage
 from contracts.snapshots import SnapshotMade
 from model.parallel import Place
 
-LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime", "numpy", "polars")
+LIBRARIES = ("torch", "onnx", "onnxruntime", "numpy", "polars")
 CHANGED = "+changes"
 UNKNOWN = "unknown"
 
