@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import sqrt
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -14,7 +16,7 @@ from contracts.trips import LEVELS
 from model.snapshot import Inputs, Trips
 
 HOURS = 168
-DAYS, FEWEST_HOURS = 14, 8  # with fewer days than that hours are drawn; with fewer hours nothing can be said
+DAYS, FEWEST_HOURS = 5, 8  # with fewer days than that hours are drawn; with fewer hours nothing can be said
 RESAMPLES = 2000
 SURE = 0.95
 
@@ -52,12 +54,25 @@ def misses(quantiles_min: np.ndarray, duration_min: np.ndarray) -> tuple[np.ndar
     return duration_min > quantiles_min[:, 2], duration_min < quantiles_min[:, 0]
 
 
+def student(level: float, free: float) -> float:
+    """Quantile of Student's t with `free` degrees of freedom, from its expansion about the normal one (Abramowitz and
+    Stegun 1972, 26.7.5).
+
+    >>> round(student(0.975, 6), 2)
+    2.45
+    """
+    z = NormalDist().inv_cdf(level)
+    terms = (z, (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96, (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384)
+    return sum(term / free**power for power, term in enumerate(terms))
+
+
 class Bootstrap:
     """How sure figures of some trips are: whole blocks of time are drawn with replacement, since trips of one day share
     its jams and weather (block bootstrap, Künsch 1989; percentile intervals, Efron and Tibshirani 1993, 13.3).
 
-    A block is a day, or an hour where trips span fewer than fourteen days. With so few blocks percentile intervals are
-    somewhat narrow. Raises `TooFewHours`.
+    A block is a day, or an hour where trips span fewer than five days. Intervals of so few blocks are too narrow: they
+    are widened as Student's t is wider than the normal distribution. What one day has in common with the next they do
+    not know, nor one hour with the next: ADR 0009 tells how often they hold. Raises `TooFewHours`.
     """
 
     def __init__(self, requested_at: np.ndarray) -> None:
@@ -77,9 +92,20 @@ class Bootstrap:
         upper, lower = (np.bincount(self.block, values, self.count) for values in (above, below))
         with np.errstate(invalid="ignore"):  # a draw of blocks without such a trip says nothing
             drawn = (self.draws @ upper) / (self.draws @ lower)
-        outside = (1 - SURE) / of / 2
-        low, high = np.nanquantile(drawn, [outside, 1 - outside])
-        return float(upper.sum() / lower.sum()), (float(low), float(high))
+        inside = 1 - (1 - SURE) / of / 2
+        found, ends = float(upper.sum() / lower.sum()), np.nanquantile(drawn, [1 - inside, inside])
+        low, high = found + self.widening(inside) * (ends - found)
+        return found, (float(low), float(high))
+
+    def share(self, chosen: np.ndarray, among: np.ndarray, of: int = 1) -> tuple[float, Bounds]:
+        """As `ratio`, of trips `chosen` from those `among` which they are: between 0 and 1."""
+        found, (low, high) = self.ratio(chosen, among, of)
+        return found, (max(low, 0.0), min(high, 1.0))
+
+    def widening(self, level: float) -> float:
+        """By what draws of so few blocks stray too little, at a level such as 0.975."""
+        spread = sqrt(self.count / (self.count - 1))  # of blocks about their own mean, over that about the true one
+        return spread * student(level, self.count - 1) / NormalDist().inv_cdf(level)
 
 
 @dataclass(frozen=True)
@@ -108,8 +134,8 @@ class Results:
         figures = {
             "pinball_min": self.sure.ratio(here * self.loss_min, here, of),
             "pinball_ratio": self.sure.ratio(here * self.loss_min, here * self.heuristic_loss_min, of),
-            "coverage_p90": self.sure.ratio(here * ~self.late, here, of),
-            "coverage_band": self.sure.ratio(here * ~(self.late | self.early), here, of),
+            "coverage_p90": self.sure.share(here * ~self.late, here, of),
+            "coverage_band": self.sure.share(here * ~(self.late | self.early), here, of),
         }
         return Slice(
             rows=int(here.sum()),

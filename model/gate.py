@@ -103,7 +103,7 @@ def _against_heuristic(overall: Slice) -> tuple[float, Bounds]:
 
 def _loss(item: Requirement, ratio: float, bounds: Bounds) -> GateResult:
     """A loss must be shown to keep its limit: the upper end of its interval decides."""
-    return _verdict(item, ratio, item.passes(bounds[1]), f"below {bounds[1]:.3f} for sure (95%), which decides")
+    return _verdict(item, ratio, item.passes(bounds[1]), f"95% interval up to {bounds[1]:.3f}, which decides")
 
 
 def _coverage(item: Requirement, evidence: Evidence, record: Requirements) -> Iterator[GateResult]:

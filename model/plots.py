@@ -64,7 +64,7 @@ def reliabilities(candidate: Candidate) -> list[Reliability]:
     for number in np.unique(tenth):
         here = (tenth == number).astype(float)
         shares, bounds = zip(
-            *(sure.ratio(here * (took <= quantiles[:, column]), here) for column in range(len(LEVELS))), strict=True
+            *(sure.share(here * (took <= quantiles[:, column]), here) for column in range(len(LEVELS))), strict=True
         )
         found.append(Reliability(float(np.median(spread[tenth == number])), list(shares), list(bounds)))
     return found

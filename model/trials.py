@@ -15,7 +15,7 @@ from contracts.problems import TandemError
 from contracts.requirements import Requirement, Requirements
 from contracts.trips import Wire
 from model.candidate import Candidate, afresh
-from model.evaluation import Bootstrap, Results
+from model.evaluation import SURE, Bootstrap, Results
 from model.fit import EPOCHS, FEWEST_STEPS, SMALLEST_BATCH
 from model.snapshot import HELD_OUT, Snapshot, split
 
@@ -185,8 +185,10 @@ def by_group(requirement: Requirement) -> bool:
 
 
 def resample(sure: Bootstrap, above: np.ndarray, below: np.ndarray) -> tuple[float, np.ndarray]:
-    """The sum of `above` over the sum of `below`, both by trip, shape (n,), and the same on resampled trips."""
+    """The sum of `above` over the sum of `below`, both by trip, shape (n,), and the same on resampled trips, straying
+    from it as far as intervals of so few blocks reach."""
     upper, lower = (np.bincount(sure.block, values, sure.count) for values in (above, below))
     with np.errstate(invalid="ignore"):  # a draw of blocks without such a trip says nothing
         drawn: np.ndarray = (sure.draws @ upper) / (sure.draws @ lower)
-    return float(upper.sum() / lower.sum()), drawn
+    found = float(upper.sum() / lower.sum())
+    return found, found + sure.widening((1 + SURE) / 2) * (drawn - found)

@@ -69,7 +69,7 @@ def by_group(trips: Trips, quantiles_min: np.ndarray, least: float) -> Groups:
         found[requirement] = {}
         for name in known.tolist():
             here = group == name
-            share, (low, high) = sure.ratio(hit & here, here, len(known))
+            share, (low, high) = sure.share(hit & here, here, len(known))
             found[requirement][name] = Covered(int(here.sum()), share, low, high)
     return found
 

@@ -56,7 +56,7 @@ def trips(rows: int, days: float, seed: int, start: datetime = START, bridge_fac
     rush = np.where(minute < 5 * 1440, rush, 0.3)
     rain = np.where(rng.random(rows) < 0.25, rng.gamma(2, 1.2, rows), 0.0)
     pace = np.exp(0.35 * rush + rng.normal(0, 0.1, rows))
-    slower = 1 + np.where(vehicle == 0, 0.12, np.where(vehicle == 1, 0.07, 0.02)) * rain
+    slower = 1 + np.where(vehicle == 0, 0.09, np.where(vehicle == 1, 0.05, 0.02)) * rain
     door = 2.0 + 6.0 * (np.arange(12) * 5 % 12) / 12  # minutes at the door, by zone
     wait = (3.0 + door[start_at]) * (1 + 0.8 * rush) * np.exp(rng.normal(0, 0.25, rows))
     ride = km / KM_PER_H[vehicle] * 60 * slower * np.where(vehicle >= 2, pace, pace**0.2)

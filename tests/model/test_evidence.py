@@ -61,7 +61,7 @@ def test_every_slice_has_its_bounds_and_slices_add_up(trained):
     for name in ("pinball_ratio", "pinball_min", "coverage_p90", "coverage_band"):
         low, high = evidence.overall.bounds[name]
         assert low < high
-    assert (evidence.block, evidence.blocks) == ("hour", pytest.approx(7 * 24, abs=6))
+    assert (evidence.block, evidence.blocks) == ("day", pytest.approx(7, abs=1))
 
 
 def test_promising_more_is_late_less_and_p90_is_among_the_levels(trained):

@@ -166,7 +166,7 @@ def early_snapshot(training: Training) -> None:
 EVERYWHERE = frozenset({"coverage-band", "group-coverage-p90", "group-coverage-band"})
 SABOTEURS: dict[str, Saboteur[Training]] = {
     "drifted-window": Saboteur("coverage-p90", drifted_window, EVERYWHERE),
-    "quick-tail": Saboteur("coverage-band", quick_tail, frozenset({"group-coverage-band"})),
+    "quick-tail": Saboteur("coverage-band", quick_tail, frozenset({"group-coverage-band", "loss-against-heuristic"})),
     "biased-zone-group": Saboteur("group-coverage-p90", biased_zone_group, frozenset({"group-coverage-band"})),
     "quick-zone-group": Saboteur("group-coverage-band", quick_zone_group, frozenset({"coverage-band"})),
     "shuffled-labels": Saboteur("loss-against-heuristic", shuffled_labels, frozenset({"behaviour-failures"})),
