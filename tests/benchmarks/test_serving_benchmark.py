@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from rich.console import Console
@@ -405,6 +406,6 @@ def test_a_swap_makes_another_bundle_champion(small, tmp_path):
     with serving(var, manifest, UNPINNED) as found:
         for number in range(4):
             found.swap(number)
-            shown = found.client.get("/v1/rollout").json()
+            shown = httpx.get(f"http://127.0.0.1:{found.port}/v1/rollout").json()
             assert (shown["champion"], shown["previous"]) == (VERSIONS[(number + 1) % 3], VERSIONS[number % 3])
         assert 20 < found.server.memory_mb() < 400
