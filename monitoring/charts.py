@@ -43,11 +43,14 @@ def chart(
 
     def path(one: Sequence[float]) -> str:
         known = [None if math.isnan(value) else f"{x(place)} {y(value)}" for place, value in enumerate(one)]
-        return "".join(
-            f"L{point}" if place and known[place - 1] else f"M{point}h0"  # which round ends make a dot of a lone point
-            for place, point in enumerate(known)
-            if point
-        )
+        parts = []
+        for place, point in enumerate(known):
+            if point and place and known[place - 1]:
+                parts.append(f"L{point}")
+            elif point:
+                alone = known[place + 1 : place + 2] in ([], [None])
+                parts.append(f"M{point}m-3 0h6" if alone else f"M{point}")  # a dash, where a line would be nothing
+        return "".join(parts)
 
     def newest(one: Sequence[float]) -> float:
         return next((value for value in reversed(one) if not math.isnan(value)), math.nan)

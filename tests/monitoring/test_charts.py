@@ -14,14 +14,15 @@ def path_of(values: list[float]) -> str:
     return path
 
 
-def test_a_point_without_neighbours_is_a_dot():
+def test_a_point_without_neighbours_is_a_dash():
     middle = f"{WIDTH / 2} {HEIGHT / 2}"
-    assert path_of([0.9]) == path_of([NAN, 0.9, NAN]) == f"M{middle}h0"
+    assert path_of([0.9]) == path_of([NAN, 0.9, NAN]) == f"M{middle}m-3 0h6"
 
 
 def test_a_gap_parts_a_curve_in_two():
     path = path_of([0.8, 0.9, NAN, 0.7, 0.8])
     assert [part.count("L") for part in path.split("M")[1:]] == [1, 1]
+    assert "h" not in path
 
 
 def test_nothing_measured_draws_nothing():
